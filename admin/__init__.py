@@ -1,0 +1,1 @@
+"""The faces of the product: the command line, the portal for developers, the console for operators."""

@@ -1,0 +1,1 @@
+"""Who uses the gateway, on which plan, in which currency, with which limits."""

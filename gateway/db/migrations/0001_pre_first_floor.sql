@@ -1,0 +1,595 @@
+-- The first floor: plans, prices, accounts, keys, limits, intents, the ledger and its read models.
+
+CREATE EXTENSION IF NOT EXISTS btree_gist;
+
+-- ------------------------------------------------------------------ plans and prices
+
+CREATE TABLE plan (
+    plan_id             text PRIMARY KEY CHECK (plan_id ~ '^[a-z][a-z0-9_-]{0,31}$'),
+    name                text NOT NULL,
+    billing             text NOT NULL CHECK (billing IN ('free', 'flat', 'metered')),
+    monthly_tokens      bigint CHECK (monthly_tokens >= 0),
+    daily_tokens        bigint CHECK (daily_tokens >= 0),
+    requests_per_minute bigint CHECK (requests_per_minute >= 0),
+    tokens_per_minute   bigint CHECK (tokens_per_minute >= 0),
+    concurrency         bigint CHECK (concurrency >= 0),
+    on_disconnect       text NOT NULL CHECK (on_disconnect IN ('drain', 'cancel')),
+    position            integer NOT NULL
+);
+
+CREATE TABLE plan_price (
+    plan_id              text NOT NULL REFERENCES plan,
+    currency             text NOT NULL CHECK (currency IN ('idr', 'usd')),
+    monthly_amount_micro bigint NOT NULL CHECK (monthly_amount_micro >= 0),
+    PRIMARY KEY (plan_id, currency)
+);
+
+CREATE TABLE price_book (
+    book_id        text PRIMARY KEY,
+    currency       text NOT NULL CHECK (currency IN ('idr', 'usd')),
+    version        integer NOT NULL CHECK (version >= 1),
+    effective_from timestamptz NOT NULL,
+    effective_to   timestamptz CHECK (effective_to > effective_from),
+    published_at   timestamptz,
+    published_by   text,
+    content_sha256 text NOT NULL,
+    UNIQUE (currency, version),
+    -- Two published books of one currency never hold at the same moment.
+    EXCLUDE USING gist (currency WITH =, tstzrange(effective_from, effective_to) WITH &&)
+        WHERE (published_at IS NOT NULL)
+);
+
+CREATE TABLE price_rate (
+    book_id        text NOT NULL REFERENCES price_book,
+    model          text NOT NULL,
+    token_class    text NOT NULL CHECK (token_class IN (
+        'input_text', 'input_cached', 'input_audio', 'output_text', 'output_reasoning', 'output_audio')),
+    micro_per_mtok bigint NOT NULL CHECK (micro_per_mtok >= 0),
+    PRIMARY KEY (book_id, model, token_class)
+);
+
+-- ------------------------------------------------------------------ accounts and keys
+
+CREATE TABLE account (
+    account_id uuid PRIMARY KEY,
+    email      text NOT NULL CHECK (email = lower(email) AND length(email) <= 254),
+    plan_id    text NOT NULL REFERENCES plan,
+    currency   text NOT NULL CHECK (currency IN ('idr', 'usd')),
+    status     text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'suspended', 'payment_required')),
+    -- What was set for this account alone: a limit's name to a number, or to null for "no limit".
+    limits     jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(limits) = 'object'),
+    created_at timestamptz NOT NULL,
+    UNIQUE (email)
+);
+
+CREATE TABLE api_key (
+    key_id          uuid PRIMARY KEY,
+    account_id      uuid NOT NULL REFERENCES account,
+    name            text NOT NULL CHECK (length(name) BETWEEN 1 AND 100),
+    prefix          text NOT NULL,
+    last4           text NOT NULL CHECK (length(last4) = 4),
+    digest          bytea NOT NULL CHECK (length(digest) = 32),
+    pepper_version  integer NOT NULL,
+    monthly_tokens  bigint CHECK (monthly_tokens >= 0),
+    models          text[],
+    endpoints       text[],
+    ip_ranges       cidr[],
+    created_at      timestamptz NOT NULL,
+    expires_at      timestamptz,
+    revoked_at      timestamptz,
+    replaced_by     uuid REFERENCES api_key,
+    last_used_at    timestamptz,
+    last_used_model text,
+    -- Serves the look-up of a presented key.
+    UNIQUE (digest)
+);
+
+-- Serves the list of an account's keys.
+CREATE INDEX api_key_account ON api_key (account_id, created_at);
+
+-- ------------------------------------------------------------------ limits
+
+-- One row an account: the lock under which an account's admissions happen, its minute limits and
+-- the number of its requests in flight. A tat is a GCRA "theoretical arrival time" in microseconds.
+CREATE TABLE quota_gate (
+    account_id      uuid PRIMARY KEY REFERENCES account,
+    requests_tat_us bigint NOT NULL DEFAULT 0,
+    tokens_tat_us   bigint NOT NULL DEFAULT 0,
+    in_flight       bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+
+-- What a subject (an account or a key) has used and holds in a period ('2026-11' or '2026-11-23').
+-- The period is part of the key, so a reset is the absence of a row, never a job.
+CREATE TABLE quota_counter (
+    account_id  uuid NOT NULL REFERENCES account,
+    subject_id  uuid NOT NULL,
+    period      text NOT NULL,
+    used_tokens bigint NOT NULL DEFAULT 0 CHECK (used_tokens >= 0),
+    held_tokens bigint NOT NULL DEFAULT 0 CHECK (held_tokens >= 0),
+    PRIMARY KEY (account_id, subject_id, period)
+) WITH (fillfactor = 50);
+
+-- One row a request, committed before anything is sent upstream. It ends settled (one ledger entry)
+-- or released (nothing was served), exactly once, whatever dies.
+CREATE TABLE request_intent (
+    request_id         uuid PRIMARY KEY,
+    account_id         uuid NOT NULL,
+    key_id             uuid NOT NULL,
+    model              text NOT NULL,
+    endpoint           text NOT NULL,
+    stream             boolean NOT NULL,
+    end_user           text,
+    plan_id            text NOT NULL,
+    billable           boolean NOT NULL,
+    currency           text NOT NULL,
+    book_id            text NOT NULL,
+    admitted_at        timestamptz NOT NULL,
+    period             text NOT NULL,
+    day                text NOT NULL,
+    input_tokens       bigint NOT NULL,
+    output_tokens      bigint NOT NULL,
+    reserved_tokens    bigint NOT NULL,
+    tokens_interval_us bigint NOT NULL,
+    deadline           timestamptz NOT NULL,
+    heartbeat_at       timestamptz NOT NULL,
+    upstream           text,
+    delivered_bytes    bigint NOT NULL DEFAULT 0,
+    state              text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'settled', 'released')),
+    end_reason         text,
+    closed_at          timestamptz
+);
+
+-- Serves the sweep for abandoned requests and the proof that nothing is held when idle.
+CREATE INDEX request_intent_open ON request_intent (deadline) WHERE state = 'open';
+
+-- Serves the clearing of old closed rows.
+CREATE INDEX request_intent_closed ON request_intent (closed_at) WHERE state <> 'open';
+
+-- ------------------------------------------------------------------ the ledger
+
+CREATE TABLE ledger_entry (
+    entry_id                uuid NOT NULL,
+    request_id              uuid NOT NULL,
+    kind                    text NOT NULL CHECK (kind IN ('usage', 'reversal', 'adjustment', 'writeoff')),
+    seq                     integer NOT NULL DEFAULT 0,
+    occurred_at             timestamptz NOT NULL,
+    settled_at              timestamptz NOT NULL,
+    account_id              uuid NOT NULL,
+    key_id                  uuid,
+    model                   text NOT NULL,
+    endpoint                text NOT NULL,
+    upstream                text,
+    end_user                text,
+    plan_id                 text NOT NULL,
+    period                  text NOT NULL,
+    input_text_tokens       bigint NOT NULL,
+    input_cached_tokens     bigint NOT NULL,
+    input_audio_tokens      bigint NOT NULL,
+    output_text_tokens      bigint NOT NULL,
+    output_reasoning_tokens bigint NOT NULL,
+    output_audio_tokens     bigint NOT NULL,
+    quota_tokens            bigint NOT NULL,
+    currency                text NOT NULL,
+    book_id                 text NOT NULL,
+    amount_pico             bigint NOT NULL CHECK (abs(amount_pico) < 1000000000000000000),
+    billable                boolean NOT NULL,
+    usage_source            text NOT NULL CHECK (usage_source IN ('upstream', 'partial', 'estimated')),
+    usage_flaw              text,
+    end_reason              text NOT NULL,
+    raw_usage               jsonb,
+    duration_ms             integer NOT NULL,
+    first_byte_ms           integer,
+    reverses_entry_id       uuid,
+    reason                  text,
+    actor                   text,
+    -- occurred_at is the intent's admitted_at, so a retry computes the same key.
+    UNIQUE (request_id, kind, seq, occurred_at)
+) PARTITION BY RANGE (occurred_at);
+
+-- Serves exports, statements and recent requests of one account.
+CREATE INDEX ledger_entry_account ON ledger_entry (account_id, occurred_at);
+
+-- Nothing is lost when no partition was made in time: it lands here.
+CREATE TABLE ledger_entry_default PARTITION OF ledger_entry DEFAULT;
+
+-- Read models, advanced in the settling transaction, rebuildable from the entries.
+CREATE TABLE account_period_total (
+    account_id    uuid NOT NULL,
+    period        text NOT NULL,
+    currency      text NOT NULL,
+    requests      bigint NOT NULL,
+    input_tokens  bigint NOT NULL,
+    output_tokens bigint NOT NULL,
+    quota_tokens  bigint NOT NULL,
+    amount_pico   numeric(38, 0) NOT NULL,
+    PRIMARY KEY (account_id, period, currency)
+) WITH (fillfactor = 50);
+
+CREATE TABLE usage_hourly (
+    account_id              uuid NOT NULL,
+    hour                    timestamptz NOT NULL,
+    key_id                  uuid NOT NULL,
+    model                   text NOT NULL,
+    end_reason              text NOT NULL,
+    currency                text NOT NULL,
+    requests                bigint NOT NULL,
+    input_tokens            bigint NOT NULL,
+    input_cached_tokens     bigint NOT NULL,
+    output_tokens           bigint NOT NULL,
+    output_reasoning_tokens bigint NOT NULL,
+    amount_pico             numeric(38, 0) NOT NULL,
+    -- Leads with the account and the hour, as every usage view asks.
+    PRIMARY KEY (account_id, hour, key_id, model, end_reason, currency)
+) WITH (fillfactor = 70);
+
+CREATE TABLE usage_user_daily (
+    account_id    uuid NOT NULL,
+    day           date NOT NULL,
+    end_user      text NOT NULL,
+    currency      text NOT NULL,
+    requests      bigint NOT NULL,
+    input_tokens  bigint NOT NULL,
+    output_tokens bigint NOT NULL,
+    amount_pico   numeric(38, 0) NOT NULL,
+    PRIMARY KEY (account_id, day, end_user, currency)
+);
+
+-- What billing must carry to Stripe: written in the settling transaction, consumed by "not yet in a batch".
+CREATE TABLE billing_outbox (
+    entry_id    uuid PRIMARY KEY,
+    account_id  uuid NOT NULL,
+    currency    text NOT NULL,
+    occurred_at timestamptz NOT NULL,
+    amount_pico bigint NOT NULL,
+    batch_id    uuid
+);
+
+-- Serves the freezing of a batch.
+CREATE INDEX billing_outbox_unbatched ON billing_outbox (account_id, currency, occurred_at) WHERE batch_id IS NULL;
+
+-- ------------------------------------------------------------------ state of the Responses API
+
+CREATE TABLE stored_response (
+    response_id          text PRIMARY KEY,
+    account_id           uuid NOT NULL,
+    created_at           timestamptz NOT NULL,
+    expires_at           timestamptz NOT NULL,
+    previous_response_id text,
+    model                text NOT NULL,
+    input_items          jsonb NOT NULL,
+    response             jsonb NOT NULL
+);
+
+-- Serves the deletion of expired rows.
+CREATE INDEX stored_response_expiry ON stored_response (expires_at);
+
+CREATE TABLE idempotency_key (
+    account_id     uuid NOT NULL,
+    key            text NOT NULL CHECK (length(key) BETWEEN 1 AND 255),
+    request_sha256 bytea NOT NULL,
+    request_id     uuid NOT NULL,
+    created_at     timestamptz NOT NULL,
+    expires_at     timestamptz NOT NULL,
+    status         integer,
+    content_type   text,
+    body           bytea,
+    PRIMARY KEY (account_id, key)
+);
+
+-- Serves the deletion of expired rows.
+CREATE INDEX idempotency_key_expiry ON idempotency_key (expires_at);
+
+-- ------------------------------------------------------------------ guards
+
+CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '% is append-only: % is refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'restrict_violation';
+END
+$$;
+
+CREATE TRIGGER ledger_entry_append_only BEFORE UPDATE OR DELETE ON ledger_entry
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER ledger_entry_no_truncate BEFORE TRUNCATE ON ledger_entry
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER ledger_entry_no_truncate BEFORE TRUNCATE ON ledger_entry_default
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- A published book is history: only its end may be set, once, when a newer one follows.
+CREATE FUNCTION guard_price_book() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.published_at IS NULL THEN
+        RETURN COALESCE(NEW, OLD);
+    END IF;
+    IF TG_OP = 'UPDATE' AND OLD.effective_to IS NULL
+       AND to_jsonb(NEW) - 'effective_to' = to_jsonb(OLD) - 'effective_to' THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION 'price book % is published and cannot change', OLD.book_id USING ERRCODE = 'restrict_violation';
+END
+$$;
+
+CREATE TRIGGER price_book_immutable BEFORE UPDATE OR DELETE ON price_book
+    FOR EACH ROW EXECUTE FUNCTION guard_price_book();
+
+CREATE FUNCTION guard_price_rate() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM price_book
+        WHERE book_id IN (NEW.book_id, OLD.book_id) AND published_at IS NOT NULL
+    ) THEN
+        RAISE EXCEPTION 'the price book of this rate is published and cannot change'
+            USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN COALESCE(NEW, OLD);
+END
+$$;
+
+CREATE TRIGGER price_rate_immutable BEFORE INSERT OR UPDATE OR DELETE ON price_rate
+    FOR EACH ROW EXECUTE FUNCTION guard_price_rate();
+
+-- Whatever changes a key, an account or a plan tells every gateway in the same transaction.
+CREATE FUNCTION announce_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('nusagate_changed', TG_TABLE_NAME || ':' || (to_jsonb(NEW) ->> TG_ARGV[0]));
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER api_key_changed
+    AFTER UPDATE OF account_id, name, digest, monthly_tokens, models, endpoints, ip_ranges, expires_at, revoked_at
+    ON api_key FOR EACH ROW EXECUTE FUNCTION announce_change('key_id');
+CREATE TRIGGER account_changed AFTER UPDATE ON account
+    FOR EACH ROW EXECUTE FUNCTION announce_change('account_id');
+CREATE TRIGGER plan_changed AFTER UPDATE ON plan
+    FOR EACH ROW EXECUTE FUNCTION announce_change('plan_id');
+
+-- Every account has its gate from its first moment.
+CREATE FUNCTION open_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO quota_gate (account_id) VALUES (NEW.account_id);
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER account_gate AFTER INSERT ON account FOR EACH ROW EXECUTE FUNCTION open_gate();
+
+-- Makes the ledger's partitions for the month of a moment and the months after it.
+CREATE FUNCTION ensure_ledger_partitions(p_from timestamptz, p_months integer) RETURNS SETOF text
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_month timestamp;
+    v_name  text;
+BEGIN
+    FOR i IN 0 .. p_months - 1 LOOP
+        v_month := date_trunc('month', p_from AT TIME ZONE 'UTC') + make_interval(months => i);
+        v_name := 'ledger_entry_' || to_char(v_month, 'YYYY_MM');
+        CONTINUE WHEN to_regclass(v_name) IS NOT NULL;
+        EXECUTE format(
+            'CREATE TABLE %I PARTITION OF ledger_entry FOR VALUES FROM (%L) TO (%L)',
+            v_name, v_month AT TIME ZONE 'UTC', (v_month + interval '1 month') AT TIME ZONE 'UTC');
+        EXECUTE format(
+            'CREATE TRIGGER ledger_entry_no_truncate BEFORE TRUNCATE ON %I '
+            'FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', v_name);
+        RETURN NEXT v_name;
+    END LOOP;
+END
+$$;
+
+-- ------------------------------------------------------------------ admission
+
+-- One counter, all zeros when the subject has used nothing in the period yet.
+CREATE FUNCTION quota_read(p_account_id uuid, p_subject_id uuid, p_period text) RETURNS quota_counter
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_counter quota_counter;
+BEGIN
+    SELECT * INTO v_counter FROM quota_counter c
+        WHERE c.account_id = p_account_id AND c.subject_id = p_subject_id AND c.period = p_period;
+    IF NOT FOUND THEN
+        v_counter := ROW(p_account_id, p_subject_id, p_period, 0, 0);
+    END IF;
+    RETURN v_counter;
+END
+$$;
+
+-- Reserves for a batch of requests, each all or nothing, under the lock of its account's gate.
+-- Decides in a loop, writes in sets. The period is that of p_now (the database's clock when null).
+-- Repeating a request id returns the reservation that exists.
+CREATE FUNCTION reserve_v1(p_requests jsonb, p_now timestamptz) RETURNS TABLE (
+    request_id         uuid,
+    refused_by         text,
+    granted_output     bigint,
+    admitted_at        timestamptz,
+    period             text,
+    book_id            text,
+    month_used         bigint,
+    month_held         bigint,
+    scope_used         bigint,
+    scope_held         bigint,
+    retry_after_us     bigint,
+    requests_remaining bigint,
+    requests_reset_us  bigint,
+    tokens_remaining   bigint,
+    tokens_reset_us    bigint
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    r                 record;
+    v_now             timestamptz;
+    v_now_us          bigint;
+    v_period          text;
+    v_day             text;
+    v_book            text;
+    v_gate            quota_gate;
+    v_month           quota_counter;
+    v_daily           quota_counter;
+    v_key             quota_counter;
+    v_intent          request_intent;
+    v_intents         request_intent[] := '{}';
+    v_gates           quota_gate[] := '{}';
+    v_scope           text;
+    v_room            bigint;
+    v_scope_room      bigint;
+    v_grant           bigint;
+    v_requests_step   bigint;
+    v_tokens_step     bigint;
+    v_requests_tat    bigint;
+    v_tokens_tat      bigint;
+BEGIN
+    FOR r IN
+        SELECT * FROM jsonb_to_recordset(p_requests) AS q(
+            request_id uuid, account_id uuid, key_id uuid, model text, endpoint text, stream boolean,
+            end_user text, plan_id text, billable boolean, currency text, input_tokens bigint,
+            output_tokens bigint, output_min bigint, choices bigint, deadline_s bigint,
+            month_limit bigint, day_limit bigint, key_limit bigint,
+            requests_per_minute bigint, tokens_per_minute bigint, concurrency bigint)
+        ORDER BY q.account_id, q.key_id, q.request_id
+    LOOP
+        IF v_gate.account_id IS DISTINCT FROM r.account_id THEN
+            IF v_gate.account_id IS NOT NULL THEN
+                v_gates := v_gates || v_gate;
+            END IF;
+            SELECT * INTO STRICT v_gate FROM quota_gate g WHERE g.account_id = r.account_id FOR UPDATE;
+            -- Read after the lock, so that admissions of an account are in the order of their times.
+            v_now := COALESCE(p_now, clock_timestamp());
+            v_now_us := (extract(epoch FROM v_now) * 1000000)::bigint;
+            v_period := to_char(v_now AT TIME ZONE 'UTC', 'YYYY-MM');
+            v_day := to_char(v_now AT TIME ZONE 'UTC', 'YYYY-MM-DD');
+            v_month := quota_read(r.account_id, r.account_id, v_period);
+            v_daily := quota_read(r.account_id, r.account_id, v_day);
+            v_key := NULL;
+            v_book := (
+                SELECT b.book_id FROM price_book b
+                WHERE b.currency = r.currency AND b.published_at IS NOT NULL
+                  AND b.effective_from <= v_now AND (b.effective_to IS NULL OR v_now < b.effective_to));
+        END IF;
+        IF v_key.subject_id IS DISTINCT FROM r.key_id THEN
+            v_key := quota_read(r.account_id, r.key_id, v_period);
+        END IF;
+
+        -- How much room is left, and which limit leaves the least.
+        v_scope := NULL;
+        v_room := NULL;
+        IF r.month_limit IS NOT NULL THEN
+            v_scope := 'month';
+            v_room := r.month_limit - v_month.used_tokens - v_month.held_tokens;
+        END IF;
+        v_scope_room := r.key_limit - v_key.used_tokens - v_key.held_tokens;
+        IF v_scope_room < v_room OR (v_room IS NULL AND v_scope_room IS NOT NULL) THEN
+            v_scope := 'key_month';
+            v_room := v_scope_room;
+        END IF;
+        v_scope_room := r.day_limit - v_daily.used_tokens - v_daily.held_tokens;
+        IF v_scope_room < v_room OR (v_room IS NULL AND v_scope_room IS NOT NULL) THEN
+            v_scope := 'tokens_per_day';
+            v_room := v_scope_room;
+        END IF;
+        -- A request larger than a whole minute's tokens could never be admitted, so it is clamped to them.
+        IF r.tokens_per_minute < v_room OR (v_room IS NULL AND r.tokens_per_minute IS NOT NULL) THEN
+            v_scope := 'tokens_per_minute';
+            v_room := r.tokens_per_minute;
+        END IF;
+        v_grant := LEAST(r.output_tokens, floor((v_room - r.input_tokens)::numeric / r.choices)::bigint);
+
+        -- GCRA: a step is the time that one unit takes to come back; the bucket holds one minute.
+        v_requests_step := CASE WHEN r.requests_per_minute > 0 THEN (60000000 + r.requests_per_minute - 1) / r.requests_per_minute END;
+        v_tokens_step := CASE WHEN r.tokens_per_minute > 0 THEN (60000000 + r.tokens_per_minute - 1) / r.tokens_per_minute ELSE 0 END;
+        v_requests_tat := GREATEST(v_gate.requests_tat_us, v_now_us) + COALESCE(v_requests_step, 0);
+        v_tokens_tat := GREATEST(v_gate.tokens_tat_us, v_now_us)
+            + v_tokens_step * (r.input_tokens + r.choices * GREATEST(v_grant, 0));
+
+        request_id := r.request_id;
+        refused_by := NULL;
+        retry_after_us := 0;
+        SELECT * INTO v_intent FROM request_intent i WHERE i.request_id = r.request_id;
+        IF FOUND THEN
+            v_grant := v_intent.output_tokens;
+        ELSIF v_book IS NULL OR NOT EXISTS (
+            SELECT FROM price_rate p WHERE p.book_id = v_book AND p.model = r.model) THEN
+            refused_by := 'price';
+        ELSIF v_grant < r.output_min THEN
+            refused_by := v_scope;
+            retry_after_us := 60000000;
+        ELSIF r.concurrency <= v_gate.in_flight THEN
+            refused_by := 'concurrency';
+            retry_after_us := 1000000;
+        ELSIF r.requests_per_minute = 0 THEN
+            refused_by := 'requests_per_minute';
+            retry_after_us := 60000000;
+        ELSIF v_requests_tat - v_now_us > v_requests_step * r.requests_per_minute THEN
+            refused_by := 'requests_per_minute';
+            retry_after_us := v_requests_tat - v_now_us - v_requests_step * r.requests_per_minute;
+        ELSIF v_tokens_tat - v_now_us > v_tokens_step * r.tokens_per_minute THEN
+            refused_by := 'tokens_per_minute';
+            retry_after_us := v_tokens_tat - v_now_us - v_tokens_step * r.tokens_per_minute;
+        ELSE
+            v_intent := NULL;
+            v_intent.request_id := r.request_id;
+            v_intent.account_id := r.account_id;
+            v_intent.key_id := r.key_id;
+            v_intent.model := r.model;
+            v_intent.endpoint := r.endpoint;
+            v_intent.stream := r.stream;
+            v_intent.end_user := r.end_user;
+            v_intent.plan_id := r.plan_id;
+            v_intent.billable := r.billable;
+            v_intent.currency := r.currency;
+            v_intent.book_id := v_book;
+            v_intent.admitted_at := v_now;
+            v_intent.period := v_period;
+            v_intent.day := v_day;
+            v_intent.input_tokens := r.input_tokens;
+            v_intent.output_tokens := v_grant;
+            v_intent.reserved_tokens := r.input_tokens + r.choices * v_grant;
+            v_intent.tokens_interval_us := v_tokens_step;
+            v_intent.deadline := v_now + make_interval(secs => r.deadline_s);
+            v_intent.heartbeat_at := v_now;
+            v_intent.delivered_bytes := 0;
+            v_intent.state := 'open';
+            v_intents := v_intents || v_intent;
+            v_gate.in_flight := v_gate.in_flight + 1;
+            IF v_requests_step IS NOT NULL THEN
+                v_gate.requests_tat_us := v_requests_tat;
+            END IF;
+            IF v_tokens_step > 0 THEN
+                v_gate.tokens_tat_us := v_tokens_tat;
+            END IF;
+            v_month.held_tokens := v_month.held_tokens + v_intent.reserved_tokens;
+            v_daily.held_tokens := v_daily.held_tokens + v_intent.reserved_tokens;
+            v_key.held_tokens := v_key.held_tokens + v_intent.reserved_tokens;
+        END IF;
+
+        granted_output := v_grant;
+        admitted_at := COALESCE(v_intent.admitted_at, v_now);
+        period := COALESCE(v_intent.period, v_period);
+        book_id := COALESCE(v_intent.book_id, v_book);
+        month_used := v_month.used_tokens;
+        month_held := v_month.held_tokens;
+        scope_used := CASE refused_by WHEN 'key_month' THEN v_key.used_tokens
+            WHEN 'tokens_per_day' THEN v_daily.used_tokens ELSE v_month.used_tokens END;
+        scope_held := CASE refused_by WHEN 'key_month' THEN v_key.held_tokens
+            WHEN 'tokens_per_day' THEN v_daily.held_tokens ELSE v_month.held_tokens END;
+        requests_reset_us := GREATEST(v_gate.requests_tat_us - v_now_us, 0);
+        requests_remaining := GREATEST(r.requests_per_minute - (requests_reset_us + v_requests_step - 1) / v_requests_step, 0);
+        tokens_reset_us := GREATEST(v_gate.tokens_tat_us - v_now_us, 0);
+        tokens_remaining := CASE WHEN v_tokens_step > 0 THEN
+            GREATEST(r.tokens_per_minute - (tokens_reset_us + v_tokens_step - 1) / v_tokens_step, 0) END;
+        RETURN NEXT;
+    END LOOP;
+
+    IF cardinality(v_intents) = 0 THEN
+        RETURN;
+    END IF;
+    v_gates := v_gates || v_gate;
+    INSERT INTO request_intent SELECT * FROM unnest(v_intents);
+    INSERT INTO quota_counter AS c (account_id, subject_id, period, held_tokens)
+        SELECT i.account_id, s.subject_id, s.period, sum(i.reserved_tokens)
+        FROM unnest(v_intents) AS i
+        CROSS JOIN LATERAL (VALUES (i.account_id, i.period), (i.account_id, i.day), (i.key_id, i.period)) AS s(subject_id, period)
+        GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        ON CONFLICT ON CONSTRAINT quota_counter_pkey DO UPDATE SET held_tokens = c.held_tokens + EXCLUDED.held_tokens;
+    UPDATE quota_gate g
+        SET in_flight = n.in_flight, requests_tat_us = n.requests_tat_us, tokens_tat_us = n.tokens_tat_us
+        FROM unnest(v_gates) AS n WHERE g.account_id = n.account_id;
+END
+$$;

@@ -1,0 +1,98 @@
+"""Connections to Postgres: opened with limits, and never reused after something went wrong on them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from gateway.errors import NusagateError
+from gateway.runtime.settings import Limits
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+Db: TypeAlias = "Pool | Connection"
+Row: TypeAlias = asyncpg.Record
+
+CONNECT_TIMEOUT_S = 5
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000
+
+# What may happen to a database that is well run; anything else is a bug of ours and is not retried.
+OPERATIONAL_ERRORS: tuple[type[BaseException], ...] = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.CannotConnectNowError,
+    OSError,
+    TimeoutError,
+)
+CONTENTION_ERRORS: tuple[type[BaseException], ...] = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+CONTENTION_ATTEMPTS = 5
+
+
+class DatabaseUnavailable(NusagateError):
+    """The database cannot be reached; nothing was changed."""
+
+    code = "limits_unavailable"
+
+
+async def open_pool(database_url: str, limits: Limits, *, application: str) -> Pool:
+    """Open a pool whose statements, locks and idle transactions all have a deadline."""
+    return await asyncpg.create_pool(
+        database_url,
+        min_size=1,
+        max_size=limits.database_pool_size,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=limits.database_timeout_s,
+        reset=_keep,
+        server_settings=_server_settings(limits, application),
+    )
+
+
+async def open_connection(database_url: str, limits: Limits, *, application: str) -> "asyncpg.Connection[asyncpg.Record]":
+    """Open one connection outside any pool, for listening or for a command."""
+    return await asyncpg.connect(
+        database_url,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=limits.database_timeout_s,
+        server_settings=_server_settings(limits, application),
+    )
+
+
+def _server_settings(limits: Limits, application: str) -> dict[str, str]:
+    return {
+        "application_name": application,
+        "timezone": "UTC",
+        "lock_timeout": f"{limits.lock_timeout_s * 1000}",
+        "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_TIMEOUT_MS}",
+        "jit": "off",
+    }
+
+
+async def _keep(_connection: object) -> None:
+    """Give a connection back as it is: we never change a session, and a reset would cost a round trip."""
+
+
+def is_operational(error: BaseException) -> bool:
+    """Tell whether an error is the database's trouble rather than a bug of ours."""
+    return isinstance(error, OPERATIONAL_ERRORS)
+
+
+def is_poison(error: BaseException) -> bool:
+    """Tell whether one bad row may have failed a whole batch."""
+    return not isinstance(error, OPERATIONAL_ERRORS + CONTENTION_ERRORS)
+
+
+async def retry_contention(work: Callable[[], Awaitable[Any]]) -> Any:
+    """Run a transaction again when it lost a deadlock; each attempt starts from nothing."""
+    for attempt in range(1, CONTENTION_ATTEMPTS + 1):
+        try:
+            return await work()
+        except CONTENTION_ERRORS:
+            if attempt == CONTENTION_ATTEMPTS:
+                raise
+            await asyncio.sleep(0.005 * attempt)
+    raise AssertionError

@@ -1,0 +1,1 @@
+"""The outside: routes, authentication, wire bodies, headers, error shapes."""

@@ -1,0 +1,1 @@
+"""API keys: made, shown once, recognised in microseconds, revoked within a second."""

@@ -1,0 +1,1 @@
+"""Price books, rates, and the one cost function."""

@@ -1,0 +1,1 @@
+"""How much may still be used, decided atomically before anything is sent."""

