@@ -72,6 +72,11 @@ def day_end(day: Day) -> datetime:
     return datetime(start.year, start.month, start.day, tzinfo=UTC) + timedelta(days=1)
 
 
+def format_utc_exact(moment: datetime) -> str:
+    """Write a moment to the microsecond, as the ledger's exports do."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 def format_utc(moment: datetime) -> str:
     """Write a moment as the API does: ``2026-12-01T00:00:00Z``."""
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

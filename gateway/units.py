@@ -22,7 +22,7 @@ PICO_PER_UNIT = 10**12
 MICRO_PER_UNIT = 10**6
 PICO_DIGITS = 12
 
-TOKENS_MAX = 2**40
+TOKENS_MAX = 2**26
 """No single request has more tokens than this; a larger number in a usage block is nonsense."""
 
 UNLIMITED = None

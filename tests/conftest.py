@@ -18,6 +18,8 @@ from gateway.db.migrate import migrate
 from gateway.db.pool import Pool, open_pool
 from gateway.runtime.settings import Limits
 
+pytest_plugins = ["tests.plugins.cast"]
+
 EMPTY = """
 DO $$
 DECLARE r record;

@@ -68,7 +68,10 @@ async def migrate(connection: Connection) -> list[str]:
     await connection.execute("SELECT pg_advisory_lock($1)", LOCK_ID, timeout=60)
     try:
         await connection.execute(HISTORY)
-        done = {row["number"]: row for row in await connection.fetch("SELECT number, name, sha256 FROM schema_migration")}
+        done = {
+            row["number"]: row
+            for row in await connection.fetch("SELECT number, name, sha256 FROM schema_migration")
+        }
         applied = []
         for migration in load_migrations():
             if migration.number in done:

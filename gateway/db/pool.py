@@ -10,7 +10,9 @@ from gateway.errors import NusagateError
 from gateway.runtime.settings import Limits
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+Connection: TypeAlias = (
+    "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+)
 Db: TypeAlias = "Pool | Connection"
 Row: TypeAlias = asyncpg.Record
 
@@ -29,7 +31,10 @@ OPERATIONAL_ERRORS: tuple[type[BaseException], ...] = (
     OSError,
     TimeoutError,
 )
-CONTENTION_ERRORS: tuple[type[BaseException], ...] = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+CONTENTION_ERRORS: tuple[type[BaseException], ...] = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+)
 CONTENTION_ATTEMPTS = 5
 
 
@@ -52,7 +57,9 @@ async def open_pool(database_url: str, limits: Limits, *, application: str) -> P
     )
 
 
-async def open_connection(database_url: str, limits: Limits, *, application: str) -> "asyncpg.Connection[asyncpg.Record]":
+async def open_connection(
+    database_url: str, limits: Limits, *, application: str
+) -> "asyncpg.Connection[asyncpg.Record]":
     """Open one connection outside any pool, for listening or for a command."""
     return await asyncpg.connect(
         database_url,
@@ -74,6 +81,24 @@ def _server_settings(limits: Limits, application: str) -> dict[str, str]:
 
 async def _keep(_connection: object) -> None:
     """Give a connection back as it is: we never change a session, and a reset would cost a round trip."""
+
+
+class AdvisoryLease:
+    """Runs a job while holding its advisory lock on one connection; see ``gateway.runtime.jobs.Lease``."""
+
+    def __init__(self, db: Pool) -> None:
+        self._db = db
+
+    async def __call__(self, lock_id: int, work: Callable[[], Awaitable[object]]) -> bool:
+        """Do the work unless another process is doing it; return whether it was done."""
+        async with self._db.acquire() as connection:
+            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", lock_id):
+                return False
+            try:
+                await work()
+            finally:
+                await connection.execute("SELECT pg_advisory_unlock($1)", lock_id)
+            return True
 
 
 def is_operational(error: BaseException) -> bool:

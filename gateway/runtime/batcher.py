@@ -73,7 +73,7 @@ class Batcher(Generic[Item, Result]):
     async def _send(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
             results = await self._flush([item for item, _ in batch])
-        except Exception as error:  # noqa: BLE001 - whatever it is, the waiting requests must hear of it
+        except Exception as error:  # whatever it is, the waiting requests must hear of it
             if len(batch) > 1 and self._is_poison(error):
                 for entry in batch:
                     await self._send([entry])

@@ -15,8 +15,8 @@ SAFE_FIELDS = frozenset(
     {
         "account_id", "attempt", "batch_size", "checks", "code", "count", "deadline", "detail", "dialect", "duration_ms",
         "end_reason", "endpoint", "engine", "error_type", "event", "flaw", "host", "job", "key_id", "level", "limit",
-        "logger", "method", "migration", "model", "overshoot_tokens", "path", "period", "pid", "port", "reason",
-        "refused_by", "request_id", "reserved_tokens", "setting", "state", "status", "stream", "timestamp",
+        "method", "migration", "model", "overshoot_tokens", "path", "period", "pid", "port", "reason",
+        "refused_by", "request_id", "reserved_tokens", "room", "setting", "state", "status", "stream", "timestamp",
         "total_tokens", "upstream", "usage_source", "version", "worker", "workers",
     }
 )  # fmt: skip
@@ -39,14 +39,20 @@ def _where(error: BaseException) -> str:
     frames = []
     step = error.__traceback__
     while step is not None:
-        frames.append(f"{step.tb_frame.f_code.co_qualname}:{step.tb_lineno}" if hasattr(step.tb_frame.f_code, "co_qualname") else "")
+        frames.append(
+            f"{step.tb_frame.f_code.co_qualname}:{step.tb_lineno}"
+            if hasattr(step.tb_frame.f_code, "co_qualname")
+            else ""
+        )
         step = step.tb_next
     return " < ".join(reversed(frames[-6:]))
 
 
 def configure_logging(*, json_lines: bool) -> None:
     """Set up structlog for this process: JSON lines on standard error, or readable lines for a terminal."""
-    renderer: Any = structlog.processors.JSONRenderer() if json_lines else structlog.dev.ConsoleRenderer(colors=False)
+    renderer: Any = (
+        structlog.processors.JSONRenderer() if json_lines else structlog.dev.ConsoleRenderer(colors=False)
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -63,7 +69,7 @@ def configure_logging(*, json_lines: bool) -> None:
 
 def get_logger(room: str) -> Any:
     """Return the logger of a room; its name is on every line."""
-    return structlog.get_logger(logger=room)
+    return structlog.get_logger(room=room)
 
 
 def describe(error: BaseException) -> Mapping[str, str]:

@@ -5,12 +5,16 @@ set as ``NUSAGATE_`` and its name in capitals. Each variable can also be given a
 file that holds the value, which is how container platforms hand over secrets.
 """
 
+import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
 from gateway.errors import ConfigurationError
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PREFIX = "NUSAGATE_"
 PEPPER_LENGTH_MIN = 16
@@ -43,7 +47,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     unknown_key_cache_s: int = 5
     stored_response_days: int = 30
     closed_intent_days: int = 35
-    sweep_after_s: int = 30
+    heartbeat_s: int = 5
+    sweep_after_s: int = 20
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     peppers: Mapping[int, bytes]
     public_url: str
     api_url: str
+    trusted_proxies: tuple[Network, ...]
     json_logs: bool
     limits: Limits
 
@@ -77,6 +83,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         peppers=parse_secrets("NUSAGATE_KEY_PEPPER", _required(environ, "NUSAGATE_KEY_PEPPER")),
         public_url=_url(environ, "NUSAGATE_PUBLIC_URL", "http://127.0.0.1:8081"),
         api_url=_url(environ, "NUSAGATE_API_URL", "http://127.0.0.1:8080"),
+        trusted_proxies=_networks(environ, "NUSAGATE_TRUSTED_PROXIES"),
         json_logs=_optional(environ, "NUSAGATE_LOG_FORMAT") != "console",
         limits=load_limits(environ),
     )
@@ -125,6 +132,17 @@ def _url(environ: Mapping[str, str], name: str, default: str) -> str:
     return url.rstrip("/")
 
 
+def _networks(environ: Mapping[str, str], name: str) -> tuple[Network, ...]:
+    try:
+        return tuple(
+            ipaddress.ip_network(part.strip())
+            for part in (_optional(environ, name) or "").split(",")
+            if part.strip()
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"{name} must be a list of networks like 10.0.0.0/8: {error}") from error
+
+
 def _required(environ: Mapping[str, str], name: str) -> str:
     value = _optional(environ, name)
     if value is None:
@@ -148,5 +166,3 @@ def _whole_number(name: str, text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise ConfigurationError(f"{name} must be a whole number of at least 1, not {text!r}")
     return int(text)
-
-

@@ -10,8 +10,8 @@ CREATE TABLE plan (
     billing             text NOT NULL CHECK (billing IN ('free', 'flat', 'metered')),
     monthly_tokens      bigint CHECK (monthly_tokens >= 0),
     daily_tokens        bigint CHECK (daily_tokens >= 0),
-    requests_per_minute bigint CHECK (requests_per_minute >= 0),
-    tokens_per_minute   bigint CHECK (tokens_per_minute >= 0),
+    requests_per_minute bigint CHECK (requests_per_minute BETWEEN 0 AND 60000000),
+    tokens_per_minute   bigint CHECK (tokens_per_minute BETWEEN 0 AND 60000000),
     concurrency         bigint CHECK (concurrency >= 0),
     on_disconnect       text NOT NULL CHECK (on_disconnect IN ('drain', 'cancel')),
     position            integer NOT NULL
@@ -44,7 +44,8 @@ CREATE TABLE price_rate (
     model          text NOT NULL,
     token_class    text NOT NULL CHECK (token_class IN (
         'input_text', 'input_cached', 'input_audio', 'output_text', 'output_reasoning', 'output_audio')),
-    micro_per_mtok bigint NOT NULL CHECK (micro_per_mtok >= 0),
+    -- The bound keeps the amount of the largest possible request inside a bigint.
+    micro_per_mtok bigint NOT NULL CHECK (micro_per_mtok BETWEEN 0 AND 60000000000),
     PRIMARY KEY (book_id, model, token_class)
 );
 
@@ -129,7 +130,8 @@ CREATE TABLE request_intent (
     input_tokens       bigint NOT NULL,
     output_tokens      bigint NOT NULL,
     reserved_tokens    bigint NOT NULL,
-    tokens_interval_us bigint NOT NULL,
+    -- The minute limit that the reservation was taken from, so that what is not used can be given back.
+    tokens_per_minute  bigint,
     deadline           timestamptz NOT NULL,
     heartbeat_at       timestamptz NOT NULL,
     upstream           text,
@@ -171,7 +173,7 @@ CREATE TABLE ledger_entry (
     quota_tokens            bigint NOT NULL,
     currency                text NOT NULL,
     book_id                 text NOT NULL,
-    amount_pico             bigint NOT NULL CHECK (abs(amount_pico) < 1000000000000000000),
+    amount_pico             bigint NOT NULL,
     billable                boolean NOT NULL,
     usage_source            text NOT NULL CHECK (usage_source IN ('upstream', 'partial', 'estimated')),
     usage_flaw              text,
@@ -256,8 +258,9 @@ CREATE TABLE stored_response (
     expires_at           timestamptz NOT NULL,
     previous_response_id text,
     model                text NOT NULL,
-    input_items          jsonb NOT NULL,
-    response             jsonb NOT NULL
+    -- json, not jsonb: what is kept is returned to the letter.
+    input_items          json NOT NULL,
+    response             json NOT NULL
 );
 
 -- Serves the deletion of expired rows.
@@ -270,8 +273,6 @@ CREATE TABLE idempotency_key (
     request_id     uuid NOT NULL,
     created_at     timestamptz NOT NULL,
     expires_at     timestamptz NOT NULL,
-    status         integer,
-    content_type   text,
     body           bytea,
     PRIMARY KEY (account_id, key)
 );
@@ -377,6 +378,10 @@ $$;
 
 -- ------------------------------------------------------------------ admission
 
+-- Division of integers, rounded up; null where the divisor is null or zero.
+CREATE FUNCTION ceil_div(p_dividend bigint, p_divisor bigint) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$ SELECT (p_dividend + p_divisor - 1) / NULLIF(p_divisor, 0) $$;
+
 -- One counter, all zeros when the subject has used nothing in the period yet.
 CREATE FUNCTION quota_read(p_account_id uuid, p_subject_id uuid, p_period text) RETURNS quota_counter
 LANGUAGE plpgsql AS $$
@@ -431,10 +436,11 @@ DECLARE
     v_room            bigint;
     v_scope_room      bigint;
     v_grant           bigint;
-    v_requests_step   bigint;
-    v_tokens_step     bigint;
     v_requests_tat    bigint;
+    v_requests_most   bigint;
     v_tokens_tat      bigint;
+    v_tokens_most     bigint;
+    c_minute_us       CONSTANT bigint := 60000000;
 BEGIN
     FOR r IN
         SELECT * FROM jsonb_to_recordset(p_requests) AS q(
@@ -491,12 +497,12 @@ BEGIN
         END IF;
         v_grant := LEAST(r.output_tokens, floor((v_room - r.input_tokens)::numeric / r.choices)::bigint);
 
-        -- GCRA: a step is the time that one unit takes to come back; the bucket holds one minute.
-        v_requests_step := CASE WHEN r.requests_per_minute > 0 THEN (60000000 + r.requests_per_minute - 1) / r.requests_per_minute END;
-        v_tokens_step := CASE WHEN r.tokens_per_minute > 0 THEN (60000000 + r.tokens_per_minute - 1) / r.tokens_per_minute ELSE 0 END;
-        v_requests_tat := GREATEST(v_gate.requests_tat_us, v_now_us) + COALESCE(v_requests_step, 0);
+        -- GCRA: a unit moves the arrival time one minute / limit ahead, at most one minute's units ahead of now.
+        v_requests_tat := GREATEST(v_gate.requests_tat_us, v_now_us) + ceil_div(c_minute_us, r.requests_per_minute);
+        v_requests_most := (c_minute_us * (r.requests_per_minute + 1) - 1) / NULLIF(r.requests_per_minute, 0);
         v_tokens_tat := GREATEST(v_gate.tokens_tat_us, v_now_us)
-            + v_tokens_step * (r.input_tokens + r.choices * GREATEST(v_grant, 0));
+            + ceil_div(c_minute_us * (r.input_tokens + r.choices * GREATEST(v_grant, 0)), r.tokens_per_minute);
+        v_tokens_most := (c_minute_us * (r.tokens_per_minute + 1) - 1) / NULLIF(r.tokens_per_minute, 0);
 
         request_id := r.request_id;
         refused_by := NULL;
@@ -516,12 +522,12 @@ BEGIN
         ELSIF r.requests_per_minute = 0 THEN
             refused_by := 'requests_per_minute';
             retry_after_us := 60000000;
-        ELSIF v_requests_tat - v_now_us > v_requests_step * r.requests_per_minute THEN
+        ELSIF v_requests_tat - v_now_us > v_requests_most THEN
             refused_by := 'requests_per_minute';
-            retry_after_us := v_requests_tat - v_now_us - v_requests_step * r.requests_per_minute;
-        ELSIF v_tokens_tat - v_now_us > v_tokens_step * r.tokens_per_minute THEN
+            retry_after_us := v_requests_tat - v_now_us - v_requests_most;
+        ELSIF v_tokens_tat - v_now_us > v_tokens_most THEN
             refused_by := 'tokens_per_minute';
-            retry_after_us := v_tokens_tat - v_now_us - v_tokens_step * r.tokens_per_minute;
+            retry_after_us := v_tokens_tat - v_now_us - v_tokens_most;
         ELSE
             v_intent := NULL;
             v_intent.request_id := r.request_id;
@@ -541,19 +547,15 @@ BEGIN
             v_intent.input_tokens := r.input_tokens;
             v_intent.output_tokens := v_grant;
             v_intent.reserved_tokens := r.input_tokens + r.choices * v_grant;
-            v_intent.tokens_interval_us := v_tokens_step;
+            v_intent.tokens_per_minute := r.tokens_per_minute;
             v_intent.deadline := v_now + make_interval(secs => r.deadline_s);
             v_intent.heartbeat_at := v_now;
             v_intent.delivered_bytes := 0;
             v_intent.state := 'open';
             v_intents := v_intents || v_intent;
             v_gate.in_flight := v_gate.in_flight + 1;
-            IF v_requests_step IS NOT NULL THEN
-                v_gate.requests_tat_us := v_requests_tat;
-            END IF;
-            IF v_tokens_step > 0 THEN
-                v_gate.tokens_tat_us := v_tokens_tat;
-            END IF;
+            v_gate.requests_tat_us := COALESCE(v_requests_tat, v_gate.requests_tat_us);
+            v_gate.tokens_tat_us := COALESCE(v_tokens_tat, v_gate.tokens_tat_us);
             v_month.held_tokens := v_month.held_tokens + v_intent.reserved_tokens;
             v_daily.held_tokens := v_daily.held_tokens + v_intent.reserved_tokens;
             v_key.held_tokens := v_key.held_tokens + v_intent.reserved_tokens;
@@ -570,10 +572,9 @@ BEGIN
         scope_held := CASE refused_by WHEN 'key_month' THEN v_key.held_tokens
             WHEN 'tokens_per_day' THEN v_daily.held_tokens ELSE v_month.held_tokens END;
         requests_reset_us := GREATEST(v_gate.requests_tat_us - v_now_us, 0);
-        requests_remaining := GREATEST(r.requests_per_minute - (requests_reset_us + v_requests_step - 1) / v_requests_step, 0);
+        requests_remaining := GREATEST(v_requests_most - requests_reset_us, 0) * r.requests_per_minute / c_minute_us;
         tokens_reset_us := GREATEST(v_gate.tokens_tat_us - v_now_us, 0);
-        tokens_remaining := CASE WHEN v_tokens_step > 0 THEN
-            GREATEST(r.tokens_per_minute - (tokens_reset_us + v_tokens_step - 1) / v_tokens_step, 0) END;
+        tokens_remaining := GREATEST(v_tokens_most - tokens_reset_us, 0) * r.tokens_per_minute / c_minute_us;
         RETURN NEXT;
     END LOOP;
 

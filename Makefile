@@ -1,0 +1,41 @@
+# Two commands from a clean clone: `make run` and `make test`. Everything else is listed by `make help`.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check fmt bench real-model
+
+BIN := .venv/bin
+READY := .venv/.ready
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Make .venv from the hash-locked uv.lock (PYTHON=... chooses the interpreter)
+
+$(READY): uv.lock pyproject.toml deploy/setup.sh deploy/uv.txt
+	@deploy/setup.sh
+	@touch $@
+
+run: setup ## Start everything on this machine: database, migrations, seed, model simulator, gateway
+	@$(BIN)/nusagate dev $(ARGS)
+
+test: setup ## Run every test (ARGS=... goes to pytest)
+	@deploy/system-tools.sh redis-server
+	$(BIN)/pytest -n 2 $(ARGS)
+
+check: setup ## Format, lint, types, import contracts and fast tests, in under a minute
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n 2 -q -m "not slow" --hypothesis-profile=quick tests/unit tests/properties tests/architecture $(ARGS)
+
+fmt: setup ## Format, and fix what ruff can fix
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: setup ## Measure against nginx in the same run, and print a table and a JSON document
+	@deploy/system-tools.sh nginx wrk
+	$(BIN)/python -m tests.bench $(ARGS)
+
+real-model: setup ## Drive the gateway with the official client against a real small model
+	$(BIN)/python -m tests.system.real_model $(ARGS)

@@ -1,0 +1,191 @@
+"""The gateway as one ASGI application: joins the parts of the data plane, and only joins.
+
+Requests for tokens go straight to ``serve_inference``; everything else is the framework's. The parts are made when
+the process starts and closed, in the opposite order, when it stops.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from litestar import Litestar, Request, Response
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+
+from gateway.clock import SystemClock
+from gateway.db.pool import open_pool
+from gateway.errors import InvalidValue, NusagateError
+from gateway.http.inference import ENDPOINTS, serve_inference
+from gateway.http.reading import Receive, Scope
+from gateway.http.routes import ROUTES
+from gateway.http.services import Services, input_bounds
+from gateway.http.wire_errors import NotFound, as_known, render_error
+from gateway.ids import request_label, uuid7
+from gateway.keys.cache import KeyCache
+from gateway.keys.listener import ChangeListener
+from gateway.keys.service import KeyService, LastUsed
+from gateway.ledger import store as ledger_store
+from gateway.ledger.service import Ledger
+from gateway.metering.meter import Meter
+from gateway.prices.service import BookCache
+from gateway.proxy.downstream import Send
+from gateway.proxy.exchange import Transport
+from gateway.proxy.exchanges import Exchanges
+from gateway.quota.service import PostgresQuota
+from gateway.runtime.logging import configure_logging, describe, get_logger
+from gateway.runtime.settings import Settings, load_settings
+from gateway.upstream.catalogue import load_catalogue
+from gateway.upstream.client import UpstreamClient
+
+log = get_logger("app")
+
+LAST_USED_EVERY_S = 5
+SERVER_ERROR = 500
+APPLICATION = "nusagate-gateway"
+
+
+@contextlib.asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """Make the parts, and close them so that every request that was admitted is settled."""
+    catalogue = load_catalogue(settings.config_path, os.environ)
+    limits = settings.limits
+    clock = SystemClock()
+    db = await open_pool(settings.database_url, limits, application=APPLICATION)
+    cache = KeyCache(limits)
+    client = UpstreamClient.create()
+    services = Services(
+        settings=settings,
+        clock=clock,
+        db=db,
+        catalogue=catalogue,
+        bounds=input_bounds(catalogue),
+        keys=KeyService(db, clock, settings.peppers, cache),
+        last_used=LastUsed(keys_max=limits.key_cache_entries),
+        meter=Meter(db, PostgresQuota(db, limits, clock=None), Ledger(db, limits), BookCache()),
+        transport=Transport(client=client, limits=limits),
+        exchanges=Exchanges(limits),
+    )
+    listener = ChangeListener(settings.database_url, limits, cache, application=f"{APPLICATION}-listener")
+    tasks = [
+        asyncio.create_task(listener.run()),
+        asyncio.create_task(_every(LAST_USED_EVERY_S, lambda: _mark_last_used(services))),
+        asyncio.create_task(_every(limits.heartbeat_s, lambda: _beat(services))),
+    ]
+    try:
+        yield services
+    finally:
+        await services.exchanges.shut_down()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await services.meter.close()
+        await client.close()
+        await db.close()
+
+
+async def _every(pause_s: float, work: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        await asyncio.sleep(pause_s)
+        try:
+            await work()
+        except Exception as error:  # what is missed now is done at the next turn
+            log.warning("housekeeping failed", **describe(error))
+
+
+async def _mark_last_used(services: Services) -> None:
+    await services.last_used.flush(services.db, services.clock.now())
+
+
+async def _beat(services: Services) -> None:
+    beats = services.exchanges.heartbeats()
+    if beats:
+        await ledger_store.heartbeat(services.db, beats)
+
+
+class GatewayApp:
+    """The ASGI application; ``open_parts`` is how its parts are made."""
+
+    def __init__(self, open_parts: Callable[[], contextlib.AbstractAsyncContextManager[Services]]) -> None:
+        self._open_parts = open_parts
+        self._services: Services | None = None
+        self._framework = Litestar(
+            ROUTES, openapi_config=None, exception_handlers={Exception: _answer_error}, debug=False
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection event of any kind."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1000})
+        elif (scope["method"], scope["path"]) in ENDPOINTS:
+            assert self._services is not None
+            await serve_inference(self._services, scope, receive, send)
+        else:
+            label = request_label(uuid7())
+            scope.setdefault("state", {})["request_id"] = label
+            await self._framework(scope, receive, _with_request_id(send, label))  # type: ignore[arg-type]
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                self._services = await stack.enter_async_context(self._open_parts())
+                self._framework.state["services"] = self._services
+                self._drain_on_signal(self._services)
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except NusagateError as error:
+            log.error("start_failed", code=error.code, detail=error.message)
+            await send({"type": "lifespan.startup.failed", "message": error.message})
+            return
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _drain_on_signal(self, services: Services) -> None:
+        """Begin to drain when the parent says so: the server itself would wait for open streams for ever."""
+        loop = asyncio.get_running_loop()
+        draining: list[asyncio.Task[None]] = []
+
+        def drain() -> None:
+            if not draining:
+                draining.append(loop.create_task(services.exchanges.shut_down()))
+
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(signal.SIGUSR1, drain)
+
+
+def create_app() -> GatewayApp:
+    """Make the application from the environment; what is wrong there is one sentence."""
+    settings = load_settings(os.environ)
+    configure_logging(json_lines=settings.json_logs)
+    return GatewayApp(lambda: open_services(settings))
+
+
+def _with_request_id(send: Send, label: str) -> Send:
+    async def send_with_id(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"x-request-id", label.encode())]
+        await send(message)
+
+    return send_with_id
+
+
+def _answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Answer in the API's shape, whatever was raised."""
+    known = _known(error)
+    label = request.scope["state"]["request_id"]
+    if known.code == NusagateError.code:
+        log.error("request_failed", request_id=label, **describe(error))
+    status, headers, body = render_error(known, label, ())
+    pairs = {name.decode(): value.decode() for name, value in headers if name != b"content-type"}
+    return Response(body, status_code=status, headers=pairs, media_type="application/json")
+
+
+def _known(error: Exception) -> NusagateError:
+    if isinstance(error, NotFoundException | MethodNotAllowedException):
+        return NotFound("There is nothing at this address and method; see /openapi.json for what there is.")
+    if isinstance(error, HTTPException) and error.status_code < SERVER_ERROR:
+        return InvalidValue(error.detail)
+    return as_known(error)

@@ -1,0 +1,131 @@
+"""``nusagate quota``, ``ledger`` and ``usage``: what was used, and the proof that it was counted right."""
+
+import csv
+import sys
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+import rich_click as click
+
+from gateway.accounts import service as accounts
+from gateway.cli.output import emit, json_option
+from gateway.cli.parameters import MOMENT_TYPE
+from gateway.cli.session import connected
+from gateway.clock import Month, month_start
+from gateway.db.pool import Connection
+from gateway.errors import InvalidValue
+from gateway.ledger import service as ledger_service
+from gateway.ledger import store as ledger_store
+from gateway.ledger.model import Entry
+from gateway.quota import service as quota_service
+
+account_option = click.option(
+    "--account", "account_id", type=click.UUID, required=True, help="The account's id."
+)
+
+
+@click.group(epilog="Example: nusagate quota show --account 0198c0de-0000-7000-8000-000000000000")
+def quota() -> None:
+    """Look at limits."""
+
+
+@quota.command(
+    "show", epilog="Example: nusagate quota show --account 0198c0de-0000-7000-8000-000000000000 --json"
+)
+@account_option
+@json_option
+def show_quota(*, account_id: UUID, as_json: bool) -> None:
+    """Show what an account has used and holds this month."""
+
+    async def read(db: Connection) -> object:
+        account = await accounts.get(db, account_id)
+        return await quota_service.show(db, account_id, account.limits.monthly_tokens, now=None)
+
+    emit(msgspec.to_builtins(connected(read)), as_json=as_json)
+
+
+@click.group(epilog="Example: nusagate ledger export --period 2026-11")
+def ledger() -> None:
+    """Export the ledger, and prove it."""
+
+
+@ledger.command(epilog="Example: nusagate ledger export --period 2026-11 --format csv")
+@click.option("--account", "account_id", type=click.UUID, help="Only this account.")
+@click.option("--period", help="Only this month, as YYYY-MM.")
+@click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
+@click.option("--json", "_json", is_flag=True, help="The same as --format jsonl.")
+def export(*, account_id: UUID | None, period: str | None, form: str, _json: bool) -> None:
+    """Write one entry a line, in the order of admission."""
+    month = _month(period)
+    write = _csv_writer() if form == "csv" else _write_json_line
+
+    async def read(db: Connection) -> None:
+        await _write_all(ledger_store.export(db, account_id=account_id, period=month), write)
+
+    connected(read)
+
+
+@ledger.command(epilog="Example: nusagate ledger verify --json")
+@json_option
+def verify(*, as_json: bool) -> int:
+    """Check every invariant; exit status 1 when one does not hold."""
+    checks = connected(ledger_service.verify)
+    ok = all(check.ok for check in checks)
+    emit({"ok": ok, "checks": [msgspec.to_builtins(check) for check in checks]}, as_json=as_json)
+    return 0 if ok else 1
+
+
+@click.group(epilog="Example: nusagate usage show --account 0198c0de-0000-7000-8000-000000000000 --by day")
+def usage() -> None:
+    """Look at usage, with the same numbers as the API."""
+
+
+@usage.command(
+    "show", epilog="Example: nusagate usage show --account 0198c0de-0000-7000-8000-000000000000 --by key"
+)
+@account_option
+@click.option("--by", type=click.Choice(ledger_store.USAGE_GROUPS), default="model", show_default=True)
+@click.option("--start", type=MOMENT_TYPE, help="From this moment on; this month's first by default.")
+@click.option("--end", type=MOMENT_TYPE, help="Before this moment; now by default.")
+@json_option
+def show_usage(
+    *, account_id: UUID, by: str, start: datetime | None, end: datetime | None, as_json: bool
+) -> None:
+    """Sum an account's usage."""
+
+    async def read(db: Connection) -> object:
+        await accounts.get(db, account_id)
+        now = await quota_service.now(db)
+        first = start or month_start(Month(now.strftime("%Y-%m")))
+        return await ledger_store.usage(db, account_id, by, first, end or now + timedelta(seconds=1))
+
+    emit({"usage": msgspec.to_builtins(connected(read))}, as_json=as_json)
+
+
+def _month(period: str | None) -> Month | None:
+    if period is None:
+        return None
+    try:
+        month_start(Month(period))
+    except ValueError:
+        raise InvalidValue(f"--period must look like 2026-11, not {period!r}.", param="period") from None
+    return Month(period)
+
+
+async def _write_all(entries: AsyncIterator[Entry], write: Callable[[Entry], None]) -> None:
+    async for entry in entries:
+        write(entry)
+
+
+def _write_json_line(entry: Entry) -> None:
+    click.echo(msgspec.json.encode(entry))
+
+
+def _csv_writer() -> Callable[[Entry], None]:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(field.name for field in msgspec.structs.fields(Entry))
+    return lambda entry: writer.writerow(
+        msgspec.to_builtins(value) for value in msgspec.structs.astuple(entry)
+    )

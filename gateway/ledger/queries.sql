@@ -1,0 +1,301 @@
+-- settle
+-- Ends a batch of requests in one statement: entries, intents, limits, read models and outbox together.
+-- Everything follows from the intents that were still open, so settling twice changes nothing.
+WITH done AS (
+    SELECT * FROM json_to_recordset($1::json) AS d(
+        request_id uuid, account_id uuid, entry_id uuid, released boolean, end_reason text, upstream text,
+        duration_ms integer, first_byte_ms integer,
+        input_text_tokens bigint, input_cached_tokens bigint, input_audio_tokens bigint,
+        output_text_tokens bigint, output_reasoning_tokens bigint, output_audio_tokens bigint,
+        amount_pico bigint, usage_source text, usage_flaw text, raw_usage jsonb, kept_id text,
+        kept_previous_id text, kept_days integer, kept_input json, kept_response json, replay_key text, replay_body text)
+),
+gates AS MATERIALIZED (
+    -- Accounts are locked in one order, so that two batches cannot wait for each other.
+    SELECT account_id FROM quota_gate
+    WHERE account_id IN (SELECT account_id FROM done)
+    ORDER BY account_id FOR UPDATE
+),
+closed AS (
+    UPDATE request_intent i
+    SET state = CASE WHEN d.released THEN 'released' ELSE 'settled' END,
+        end_reason = d.end_reason, upstream = d.upstream, closed_at = clock_timestamp()
+    FROM done d JOIN gates USING (account_id)
+    WHERE i.request_id = d.request_id AND i.state = 'open'
+    RETURNING i.request_id, i.account_id, i.key_id, i.model, i.endpoint, i.end_user, i.plan_id, i.billable, i.currency,
+        i.book_id, i.admitted_at, i.period, i.day, i.reserved_tokens, i.tokens_per_minute, i.closed_at,
+        d.entry_id, d.released, d.end_reason, d.upstream, d.duration_ms, d.first_byte_ms,
+        d.input_text_tokens, d.input_cached_tokens, d.input_audio_tokens,
+        d.output_text_tokens, d.output_reasoning_tokens, d.output_audio_tokens,
+        d.input_text_tokens + d.input_cached_tokens + d.input_audio_tokens AS input_tokens,
+        d.output_text_tokens + d.output_reasoning_tokens + d.output_audio_tokens AS output_tokens,
+        d.amount_pico, d.usage_source, d.usage_flaw, d.raw_usage, d.kept_id,
+        d.kept_previous_id, d.kept_days, d.kept_input, d.kept_response, d.replay_key, d.replay_body
+),
+entries AS (
+    INSERT INTO ledger_entry (
+        entry_id, request_id, kind, occurred_at, settled_at, account_id, key_id, model, endpoint, upstream, end_user,
+        plan_id, period, input_text_tokens, input_cached_tokens, input_audio_tokens, output_text_tokens,
+        output_reasoning_tokens, output_audio_tokens, quota_tokens, currency, book_id, amount_pico, billable,
+        usage_source, usage_flaw, end_reason, raw_usage, duration_ms, first_byte_ms)
+    SELECT entry_id, request_id, 'usage', admitted_at, closed_at, account_id, key_id, model, endpoint, upstream, end_user,
+        plan_id, period, input_text_tokens, input_cached_tokens, input_audio_tokens, output_text_tokens,
+        output_reasoning_tokens, output_audio_tokens, input_tokens + output_tokens, currency, book_id, amount_pico,
+        billable, usage_source, usage_flaw, end_reason, raw_usage, duration_ms, first_byte_ms
+    FROM closed WHERE NOT released
+),
+kept AS (
+    -- What the Responses API keeps is readable the moment its answer ends, and only if it was recorded.
+    INSERT INTO stored_response (
+        response_id, account_id, created_at, expires_at, previous_response_id, model, input_items, response)
+    SELECT kept_id, account_id, admitted_at, closed_at + make_interval(days => kept_days), kept_previous_id, model,
+        kept_input, kept_response
+    FROM closed WHERE kept_id IS NOT NULL
+),
+replays AS (
+    -- A repetition with the same Idempotency-Key gets these bytes.
+    UPDATE idempotency_key k SET body = convert_to(c.replay_body, 'UTF8')
+    FROM closed c
+    WHERE k.account_id = c.account_id AND k.key = c.replay_key AND k.request_id = c.request_id AND NOT c.released
+),
+outbox AS (
+    INSERT INTO billing_outbox (entry_id, account_id, currency, occurred_at, amount_pico)
+    SELECT entry_id, account_id, currency, admitted_at, amount_pico
+    FROM closed WHERE NOT released AND billable AND amount_pico <> 0
+),
+gates_passed AS (
+    -- Minute tokens that were reserved and not used come back, less what has drained since (GCRA).
+    UPDATE quota_gate g
+    SET in_flight = g.in_flight - c.requests, tokens_tat_us = g.tokens_tat_us - c.refund_us
+    FROM (
+        SELECT account_id, count(*) AS requests,
+            COALESCE(sum(GREATEST(0, (reserved_tokens - input_tokens - output_tokens) * 60000000
+                / NULLIF(tokens_per_minute, 0)
+                - (extract(epoch FROM closed_at - admitted_at) * 1000000)::bigint)), 0)::bigint AS refund_us
+        FROM closed GROUP BY account_id
+    ) c
+    WHERE g.account_id = c.account_id
+),
+counters AS (
+    UPDATE quota_counter q
+    SET used_tokens = q.used_tokens + c.used_tokens, held_tokens = q.held_tokens - c.held_tokens
+    FROM (
+        SELECT c.account_id, s.subject_id, s.period,
+            sum(c.input_tokens + c.output_tokens)::bigint AS used_tokens, sum(c.reserved_tokens)::bigint AS held_tokens
+        FROM closed c
+        CROSS JOIN LATERAL (
+            VALUES (c.account_id, c.period), (c.account_id, c.day), (c.key_id, c.period)
+        ) AS s(subject_id, period)
+        GROUP BY 1, 2, 3
+    ) c
+    WHERE q.account_id = c.account_id AND q.subject_id = c.subject_id AND q.period = c.period
+),
+totals AS (
+    INSERT INTO account_period_total AS t (
+        account_id, period, currency, requests, input_tokens, output_tokens, quota_tokens, amount_pico)
+    SELECT account_id, period, currency, count(*), sum(input_tokens), sum(output_tokens),
+        sum(input_tokens + output_tokens), sum(amount_pico)
+    FROM closed WHERE NOT released GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    ON CONFLICT (account_id, period, currency) DO UPDATE SET
+        requests = t.requests + EXCLUDED.requests, input_tokens = t.input_tokens + EXCLUDED.input_tokens,
+        output_tokens = t.output_tokens + EXCLUDED.output_tokens, quota_tokens = t.quota_tokens + EXCLUDED.quota_tokens,
+        amount_pico = t.amount_pico + EXCLUDED.amount_pico
+),
+hourly AS (
+    INSERT INTO usage_hourly AS h (
+        account_id, hour, key_id, model, end_reason, currency, requests, input_tokens, input_cached_tokens,
+        output_tokens, output_reasoning_tokens, amount_pico)
+    SELECT account_id, date_trunc('hour', admitted_at, 'UTC'), key_id, model, end_reason, currency, count(*),
+        sum(input_tokens), sum(input_cached_tokens), sum(output_tokens), sum(output_reasoning_tokens), sum(amount_pico)
+    FROM closed GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
+    ON CONFLICT (account_id, hour, key_id, model, end_reason, currency) DO UPDATE SET
+        requests = h.requests + EXCLUDED.requests, input_tokens = h.input_tokens + EXCLUDED.input_tokens,
+        input_cached_tokens = h.input_cached_tokens + EXCLUDED.input_cached_tokens,
+        output_tokens = h.output_tokens + EXCLUDED.output_tokens,
+        output_reasoning_tokens = h.output_reasoning_tokens + EXCLUDED.output_reasoning_tokens,
+        amount_pico = h.amount_pico + EXCLUDED.amount_pico
+),
+users AS (
+    INSERT INTO usage_user_daily AS u (
+        account_id, day, end_user, currency, requests, input_tokens, output_tokens, amount_pico)
+    SELECT account_id, day::date, end_user, currency, count(*), sum(input_tokens), sum(output_tokens), sum(amount_pico)
+    FROM closed WHERE end_user IS NOT NULL AND NOT released GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+    ON CONFLICT (account_id, day, end_user, currency) DO UPDATE SET
+        requests = u.requests + EXCLUDED.requests, input_tokens = u.input_tokens + EXCLUDED.input_tokens,
+        output_tokens = u.output_tokens + EXCLUDED.output_tokens, amount_pico = u.amount_pico + EXCLUDED.amount_pico
+)
+SELECT request_id FROM closed;
+
+-- intent_states
+-- How requests ended that a batch found closed already.
+SELECT request_id, state FROM request_intent WHERE request_id = ANY($1::uuid[]);
+
+-- stale_intents
+-- Open requests whose gateway has not been heard of for a while.
+SELECT request_id, account_id, model, book_id, upstream, input_tokens, reserved_tokens, delivered_bytes,
+    (extract(epoch FROM clock_timestamp() - admitted_at) * 1000)::bigint AS age_ms
+FROM request_intent
+WHERE state = 'open' AND heartbeat_at < clock_timestamp() - make_interval(secs => $1)
+ORDER BY deadline LIMIT $2;
+
+-- heartbeat
+-- Says that requests are still being served, and how far they are.
+UPDATE request_intent i SET heartbeat_at = clock_timestamp(), delivered_bytes = b.delivered_bytes, upstream = b.upstream
+FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS b(request_id, delivered_bytes, upstream)
+WHERE i.request_id = b.request_id AND i.state = 'open';
+
+-- export
+-- The ledger for export: one month or all of it, one account or all, oldest first, page by page.
+SELECT entry_id, kind, request_id, account_id, key_id, model, endpoint, upstream, end_user, plan_id, period,
+    occurred_at, settled_at,
+    input_text_tokens + input_cached_tokens + input_audio_tokens AS input_tokens, input_cached_tokens,
+    output_text_tokens + output_reasoning_tokens + output_audio_tokens AS output_tokens, output_reasoning_tokens,
+    quota_tokens, usage_source, end_reason, currency, amount_pico, book_id
+FROM ledger_entry
+WHERE ($1::uuid IS NULL OR account_id = $1) AND ($2::text IS NULL OR period = $2)
+    AND (occurred_at, entry_id) > ($3::timestamptz, $4::uuid)
+ORDER BY occurred_at, entry_id
+LIMIT $5;
+
+-- usage_by_model
+-- Usage of an account in a range of time, by model, from the hourly read model.
+SELECT model AS grouped, currency, sum(requests)::bigint AS requests, sum(input_tokens)::bigint AS input_tokens,
+    sum(output_tokens)::bigint AS output_tokens, sum(amount_pico) AS amount_pico
+FROM usage_hourly WHERE account_id = $1 AND hour >= $2 AND hour < $3
+GROUP BY 1, 2 ORDER BY 1, 2;
+
+-- usage_by_key
+-- Usage of an account in a range of time, by key.
+SELECT key_id::text AS grouped, currency, sum(requests)::bigint AS requests, sum(input_tokens)::bigint AS input_tokens,
+    sum(output_tokens)::bigint AS output_tokens, sum(amount_pico) AS amount_pico
+FROM usage_hourly WHERE account_id = $1 AND hour >= $2 AND hour < $3
+GROUP BY 1, 2 ORDER BY 1, 2;
+
+-- usage_by_day
+-- Usage of an account in a range of time, by UTC day.
+SELECT to_char(hour AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS grouped, currency, sum(requests)::bigint AS requests,
+    sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens, sum(amount_pico) AS amount_pico
+FROM usage_hourly WHERE account_id = $1 AND hour >= $2 AND hour < $3
+GROUP BY 1, 2 ORDER BY 1, 2;
+
+-- usage_by_hour
+-- Usage of an account in a range of time, by UTC hour.
+SELECT to_char(hour AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:00:00"Z"') AS grouped, currency,
+    sum(requests)::bigint AS requests, sum(input_tokens)::bigint AS input_tokens,
+    sum(output_tokens)::bigint AS output_tokens, sum(amount_pico) AS amount_pico
+FROM usage_hourly WHERE account_id = $1 AND hour >= $2 AND hour < $3
+GROUP BY 1, 2 ORDER BY 1, 2;
+
+-- usage_by_user
+-- Usage of an account in a range of whole UTC days, by end user.
+SELECT end_user AS grouped, currency, sum(requests)::bigint AS requests, sum(input_tokens)::bigint AS input_tokens,
+    sum(output_tokens)::bigint AS output_tokens, sum(amount_pico) AS amount_pico
+FROM usage_user_daily
+WHERE account_id = $1 AND day >= ($2::timestamptz AT TIME ZONE 'UTC')::date AND day < ($3::timestamptz AT TIME ZONE 'UTC')::date
+GROUP BY 1, 2 ORDER BY 1, 2;
+
+-- verify_one_entry_a_request
+-- Requests that were settled without exactly one usage entry (I1, I3).
+SELECT count(*) FROM (
+    SELECT i.request_id FROM request_intent i
+    LEFT JOIN ledger_entry e ON e.request_id = i.request_id AND e.kind = 'usage' AND e.occurred_at = i.admitted_at
+    WHERE i.state <> 'open'
+    GROUP BY i.request_id, i.state
+    HAVING count(e.entry_id) <> CASE i.state WHEN 'settled' THEN 1 ELSE 0 END
+) AS broken;
+
+-- verify_no_double_entry
+-- Requests with more than one usage entry, whatever partition it is in (I3).
+SELECT count(*) FROM (
+    SELECT request_id FROM ledger_entry WHERE kind = 'usage' GROUP BY request_id HAVING count(*) > 1
+) AS broken;
+
+-- verify_used
+-- Counters whose used tokens are not the sum of the ledger's entries (I6).
+SELECT count(*) FROM (
+    SELECT c.account_id, c.subject_id, c.period, c.used_tokens FROM quota_counter c
+    LEFT JOIN LATERAL (
+        SELECT COALESCE(sum(e.quota_tokens), 0) AS tokens FROM ledger_entry e
+        WHERE e.account_id = c.account_id
+          AND CASE WHEN length(c.period) = 7 THEN e.period = c.period
+              ELSE to_char(e.occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') = c.period END
+          AND (c.subject_id = c.account_id OR e.key_id = c.subject_id)
+    ) l ON true
+    WHERE c.used_tokens <> l.tokens
+) AS broken;
+
+-- verify_held
+-- Counters whose held tokens are not the sum of the open requests (I6).
+SELECT count(*) FROM (
+    SELECT c.account_id FROM quota_counter c
+    LEFT JOIN LATERAL (
+        SELECT COALESCE(sum(i.reserved_tokens), 0) AS tokens FROM request_intent i
+        WHERE i.state = 'open' AND i.account_id = c.account_id
+          AND (CASE WHEN length(c.period) = 7 THEN i.period ELSE i.day END) = c.period
+          AND (c.subject_id = c.account_id OR i.key_id = c.subject_id)
+    ) l ON true
+    WHERE c.held_tokens <> l.tokens
+) AS broken;
+
+-- verify_in_flight
+-- Gates whose requests in flight are not the open requests (I6).
+SELECT count(*) FROM quota_gate g
+WHERE g.in_flight <> (SELECT count(*) FROM request_intent i WHERE i.state = 'open' AND i.account_id = g.account_id);
+
+-- verify_period_totals
+-- Period totals that are not the sum of the ledger (I6).
+SELECT count(*) FROM account_period_total t
+FULL JOIN (
+    SELECT account_id, period, currency, sum(quota_tokens) AS quota_tokens, sum(amount_pico) AS amount_pico
+    FROM ledger_entry GROUP BY 1, 2, 3
+) l USING (account_id, period, currency)
+WHERE t.quota_tokens IS DISTINCT FROM l.quota_tokens OR t.amount_pico IS DISTINCT FROM l.amount_pico;
+
+-- verify_hourly
+-- Accounts whose hourly read model does not add up to the ledger.
+SELECT count(*) FROM (
+    SELECT account_id, currency, sum(input_tokens + output_tokens) AS tokens, sum(amount_pico) AS amount_pico
+    FROM usage_hourly GROUP BY 1, 2
+) h
+FULL JOIN (
+    SELECT account_id, currency, sum(quota_tokens) AS tokens, sum(amount_pico) AS amount_pico
+    FROM ledger_entry GROUP BY 1, 2
+) l USING (account_id, currency)
+WHERE COALESCE(h.tokens, 0) <> COALESCE(l.tokens, 0) OR COALESCE(h.amount_pico, 0) <> COALESCE(l.amount_pico, 0);
+
+-- verify_outbox
+-- Billable entries without their outbox row, and outbox rows without their entry (I3).
+SELECT count(*) FROM (SELECT entry_id, amount_pico FROM ledger_entry WHERE billable AND amount_pico <> 0) e
+FULL JOIN billing_outbox o USING (entry_id)
+WHERE e.amount_pico IS DISTINCT FROM o.amount_pico;
+
+-- verify_period
+-- Entries whose period is not the UTC month of their admission (I12).
+SELECT count(*) FROM ledger_entry WHERE period <> to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM');
+
+-- verify_amount
+-- Entries whose amount is not tokens times the rates of their price book.
+SELECT count(*) FROM ledger_entry e
+WHERE kind = 'usage' AND amount_pico <> (
+    SELECT COALESCE(sum(t.tokens * COALESCE(own.micro_per_mtok, base.micro_per_mtok)), -1)
+    FROM (VALUES ('input_text', 'input_text', e.input_text_tokens), ('input_cached', 'input_text', e.input_cached_tokens),
+                 ('input_audio', 'input_text', e.input_audio_tokens), ('output_text', 'output_text', e.output_text_tokens),
+                 ('output_reasoning', 'output_text', e.output_reasoning_tokens),
+                 ('output_audio', 'output_text', e.output_audio_tokens)) AS t(class, base_class, tokens)
+    LEFT JOIN price_rate own ON own.book_id = e.book_id AND own.model = e.model AND own.token_class = t.class
+    LEFT JOIN price_rate base ON base.book_id = e.book_id AND base.model = e.model AND base.token_class = t.base_class
+);
+
+-- verify_default_partition
+-- Entries that no monthly partition was ready for.
+SELECT count(*) FROM ledger_entry_default;
+
+-- ensure_partitions
+-- Makes the partitions of this month and the months after it.
+SELECT ensure_ledger_partitions(now(), $1);
+
+-- delete_closed_intents
+-- Clears closed requests whose entries have long been written, a page at a time.
+DELETE FROM request_intent WHERE request_id IN (
+    SELECT request_id FROM request_intent
+    WHERE state <> 'open' AND closed_at < now() - make_interval(days => $1) LIMIT $2);

@@ -1,0 +1,136 @@
+"""The ledger in Postgres."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+
+from gateway.clock import Month, format_utc_exact
+from gateway.db.jsonb import jsonb_text
+from gateway.db.pool import Db, Pool, Row, retry_contention
+from gateway.db.queries import load_queries
+from gateway.ids import request_label
+from gateway.ledger.model import Entry, Heartbeat, Settlement, StaleIntent, UsageRow
+from gateway.units import AmountPico, format_amount
+
+QUERIES = load_queries(__package__)
+ENCODER = msgspec.json.Encoder()
+FIRST_UUID = UUID(int=0)
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+EXPORT_PAGE = 2_000
+
+USAGE_GROUPS = ("model", "key", "user", "day", "hour")
+STARRED_CHECKS = {
+    "I1 one entry for each settled request": "verify_one_entry_a_request",
+    "I3 no request has two entries": "verify_no_double_entry",
+    "I3 outbox equals billable entries": "verify_outbox",
+    "I6 used equals the ledger": "verify_used",
+    "I6 held equals open requests": "verify_held",
+    "I6 requests in flight": "verify_in_flight",
+    "I6 period totals equal the ledger": "verify_period_totals",
+    "I6 hourly usage equals the ledger": "verify_hourly",
+    "I12 period is the month of admission": "verify_period",
+    "amount is tokens times rate": "verify_amount",
+    "every month has its partition": "verify_default_partition",
+}
+
+
+async def settle(db: Pool, settlements: Sequence[Settlement]) -> set[UUID]:
+    """Commit the ends of a batch of requests; return those that were still open."""
+    rows = jsonb_text(ENCODER.encode(settlements))
+    closed = await retry_contention(lambda: db.fetch(QUERIES["settle"], rows))
+    return {row["request_id"] for row in closed}
+
+
+async def stale_intents(db: Db, *, unheard_s: int, limit: int) -> list[StaleIntent]:
+    """Read open requests whose gateway was last heard of more than ``unheard_s`` seconds ago."""
+    rows = await db.fetch(QUERIES["stale_intents"], unheard_s, limit)
+    return [StaleIntent(**dict(row)) for row in rows]
+
+
+async def heartbeat(db: Db, beats: Sequence[Heartbeat]) -> None:
+    """Say that requests are being served, and how much of their answers was delivered."""
+    await db.execute(
+        QUERIES["heartbeat"],
+        [beat.request_id for beat in beats],
+        [beat.delivered_bytes for beat in beats],
+        [beat.upstream for beat in beats],
+    )
+
+
+async def intent_states(db: Db, request_ids: Sequence[UUID]) -> dict[UUID, str]:
+    """Say how requests stand: ``open``, ``settled`` or ``released``."""
+    rows = await db.fetch(QUERIES["intent_states"], list(request_ids))
+    return {row["request_id"]: row["state"] for row in rows}
+
+
+async def export(db: Db, *, account_id: UUID | None, period: Month | None) -> AsyncIterator[Entry]:
+    """Read the ledger in order of admission, a page at a time."""
+    after = (BEGINNING, FIRST_UUID)
+    while rows := await db.fetch(QUERIES["export"], account_id, period, *after, EXPORT_PAGE):
+        for row in rows:
+            yield _entry(row)
+        after = (rows[-1]["occurred_at"], rows[-1]["entry_id"])
+
+
+async def usage(db: Db, account_id: UUID, group_by: str, start: datetime, end: datetime) -> list[UsageRow]:
+    """Sum an account's usage over [start, end) by model, key, user, day or hour, from the read models."""
+    rows = await db.fetch(QUERIES[f"usage_by_{group_by}"], account_id, start, end)
+    return [
+        UsageRow(
+            group=row["grouped"],
+            requests=row["requests"],
+            input_tokens=row["input_tokens"],
+            output_tokens=row["output_tokens"],
+            total_tokens=row["input_tokens"] + row["output_tokens"],
+            currency=row["currency"],
+            amount=format_amount(AmountPico(int(row["amount_pico"]))),
+        )
+        for row in rows
+    ]
+
+
+async def count_violations(db: Db, query: str) -> int:
+    """Count the rows that break an invariant."""
+    return int(await db.fetchval(QUERIES[query], timeout=300))
+
+
+async def ensure_partitions(db: Db, months: int) -> None:
+    """Make the ledger's partitions for this month and those after it."""
+    await db.execute(QUERIES["ensure_partitions"], months)
+
+
+async def delete_closed_intents(db: Db, *, older_than_days: int, page: int) -> int:
+    """Clear one page of old closed intents; return how many went."""
+    status = await db.execute(QUERIES["delete_closed_intents"], older_than_days, page)
+    return int(status.split()[-1])
+
+
+def _entry(row: Row) -> Entry:
+    return Entry(
+        entry_id=row["entry_id"],
+        kind=row["kind"],
+        request_id=request_label(row["request_id"]),
+        account_id=row["account_id"],
+        key_id=row["key_id"],
+        model=row["model"],
+        endpoint=row["endpoint"],
+        upstream=row["upstream"],
+        user=row["end_user"],
+        plan=row["plan_id"],
+        period=row["period"],
+        admitted_at=format_utc_exact(row["occurred_at"]),
+        settled_at=format_utc_exact(row["settled_at"]),
+        input_tokens=row["input_tokens"],
+        input_cached_tokens=row["input_cached_tokens"],
+        output_tokens=row["output_tokens"],
+        output_reasoning_tokens=row["output_reasoning_tokens"],
+        total_tokens=row["quota_tokens"],
+        usage_source=row["usage_source"],
+        end_reason=row["end_reason"],
+        currency=row["currency"],
+        amount=format_amount(AmountPico(row["amount_pico"])),
+        amount_pico=row["amount_pico"],
+        price_book=row["book_id"],
+    )

@@ -1,0 +1,148 @@
+"""The hold of a request: reserved before anything is sent, and settled or released exactly once after.
+
+One object owns both ends, so that no path through the gateway can forget the second one.
+"""
+
+import math
+
+import msgspec
+
+from gateway.clock import monotonic_s
+from gateway.db.pool import Pool
+from gateway.ids import uuid7
+from gateway.ledger.model import Charge, EndReason, KeptAnswer, Settlement, UsageSource
+from gateway.ledger.service import Ledger
+from gateway.metering.charge import Delivery, charge
+from gateway.prices.model import cost
+from gateway.prices.service import BookCache
+from gateway.quota.model import Reservation, ReserveRequest
+from gateway.quota.service import PostgresQuota
+from gateway.runtime import metrics
+from gateway.units import AmountPico, Tokens
+
+MILLISECONDS_PER_SECOND = 1_000
+
+
+class Meter:
+    """Admits requests and records how they end."""
+
+    def __init__(self, db: Pool, quota: PostgresQuota, ledger: Ledger, books: BookCache) -> None:
+        self._db = db
+        self._quota = quota
+        self._ledger = ledger
+        self._books = books
+
+    async def admit(self, request: ReserveRequest) -> "Hold":
+        """Reserve a request's tokens; raises what refuses it, and then nothing is held."""
+        started_s = monotonic_s()
+        reservation = await self._quota.reserve(request)
+        return Hold(self, request, reservation, started_s)
+
+    async def record(self, hold: "Hold", settlement: Settlement, charged: Charge | None) -> None:
+        """Commit the end of a request with its amount, and count it."""
+        if charged is not None:
+            book = await self._books.get(self._db, hold.reservation.book_id)
+            settlement = _with_charge(settlement, charged, cost(book, hold.request.model, charged.counts))
+        await self._ledger.settle(settlement)
+        _count(hold, settlement, charged)
+
+    async def close(self) -> None:
+        """Wait for admissions and settlements under way."""
+        await self._quota.close()
+        await self._ledger.close()
+
+
+class Hold:
+    """One admitted request, from its reservation to its end."""
+
+    def __init__(
+        self, meter: Meter, request: ReserveRequest, reservation: Reservation, started_s: float
+    ) -> None:
+        self.request = request
+        self.reservation = reservation
+        self._meter = meter
+        self._started_s = started_s
+        self._first_byte_ms: int | None = None
+
+    def mark_first_byte(self) -> None:
+        """Remember when the first byte of the answer came."""
+        if self._first_byte_ms is None:
+            self._first_byte_ms = self._elapsed_ms()
+
+    def charge(self, ending: EndReason, delivery: Delivery) -> Charge | None:
+        """Say what the request will be charged if it ends now; ``None`` releases it."""
+        return charge(
+            ending,
+            delivery,
+            input_tokens=Tokens(self.request.input_tokens),
+            reserved_tokens=Tokens(self.reservation.reserved_tokens),
+        )
+
+    async def settle(
+        self,
+        ending: EndReason,
+        charged: Charge | None,
+        *,
+        upstream: str | None,
+        kept: KeptAnswer | None,
+        replay: tuple[str, bytes] | None,
+    ) -> None:
+        """Settle or release the request; it is committed when this returns.
+
+        ``kept`` and ``replay`` (an Idempotency-Key and the answer under it) commit with the entry.
+        """
+        settlement = Settlement(
+            request_id=self.request.request_id,
+            account_id=self.request.account_id,
+            entry_id=uuid7(),
+            released=charged is None,
+            end_reason=ending,
+            upstream=upstream,
+            duration_ms=self._elapsed_ms(),
+            first_byte_ms=self._first_byte_ms,
+            kept_id=None if kept is None else kept.response_id,
+            kept_previous_id=None if kept is None else kept.previous_response_id,
+            kept_days=None if kept is None else kept.keep_days,
+            kept_input=None if kept is None else kept.input_items,
+            kept_response=None if kept is None else kept.response,
+            replay_key=None if replay is None else replay[0],
+            replay_body=None if replay is None else replay[1].decode(),
+        )
+        await self._meter.record(self, settlement, charged)
+
+    def _elapsed_ms(self) -> int:
+        return math.ceil((monotonic_s() - self._started_s) * MILLISECONDS_PER_SECOND)
+
+
+def _with_charge(settlement: Settlement, charged: Charge, amount_pico: AmountPico) -> Settlement:
+    counts = charged.counts
+    return msgspec.structs.replace(
+        settlement,
+        input_text_tokens=counts.input_text,
+        input_cached_tokens=counts.input_cached,
+        input_audio_tokens=counts.input_audio,
+        output_text_tokens=counts.output_text,
+        output_reasoning_tokens=counts.output_reasoning,
+        output_audio_tokens=counts.output_audio,
+        amount_pico=amount_pico,
+        usage_source=charged.source,
+        usage_flaw=charged.flaw,
+        raw_usage=charged.raw_usage,
+    )
+
+
+def _count(hold: Hold, settlement: Settlement, charged: Charge | None) -> None:
+    model = hold.request.model
+    metrics.endings_total.labels(model, settlement.end_reason).inc()
+    metrics.request_seconds.labels(hold.request.endpoint).observe(
+        settlement.duration_ms / MILLISECONDS_PER_SECOND
+    )
+    if charged is None:
+        return
+    metrics.tokens_total.labels(model, "input").inc(charged.counts.input_total)
+    metrics.tokens_total.labels(model, "output").inc(charged.counts.output_total)
+    overshoot = charged.counts.total - hold.reservation.reserved_tokens
+    if overshoot > 0:
+        metrics.quota_overshoot_tokens_total.inc(overshoot)
+    if charged.flaw is not None or charged.source is UsageSource.ESTIMATED:
+        metrics.usage_flaws_total.labels(charged.flaw or "cut_short").inc()

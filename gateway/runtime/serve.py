@@ -1,0 +1,60 @@
+"""Serving an ASGI application with granian: workers, limits on slow clients, and a drain that ends.
+
+Granian stops listening at SIGTERM and waits for open connections without a limit of its own. So the parent first
+tells every worker to drain (SIGUSR1); a worker then ends what is still open after its shutdown limit.
+"""
+
+import os
+import signal
+import tempfile
+from pathlib import Path
+
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server.mp import MPServer
+
+BACKLOG = 4096
+HEADER_READ_TIMEOUT_MS = 30_000
+CONNECTION_BUFFER_BYTES = 64 * 1024
+KILL_AFTER_S = 60
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class DrainingServer(MPServer):
+    """Granian's server, which says that it is stopping before it stops."""
+
+    def signal_handler_interrupt(self, *args: object, **kwargs: object) -> None:
+        """Tell the workers to drain, then stop as granian does."""
+        for worker in self.wrks:
+            if worker.inner.pid is not None and worker.inner.is_alive():
+                os.kill(worker.inner.pid, signal.SIGUSR1)
+        super().signal_handler_interrupt(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+
+def serve(target: str, *, host: str, port: int, workers: int) -> None:
+    """Serve an application factory, ``package.module:function``, until SIGTERM or SIGINT."""
+    if workers > 1 and METRICS_FOLDER not in os.environ:
+        # The client library sums the workers' metrics through files, and looks for the folder when imported.
+        os.environ[METRICS_FOLDER] = tempfile.mkdtemp(prefix="nusagate-metrics-")
+    for stale in Path(os.environ.get(METRICS_FOLDER) or os.devnull).glob("*.db"):
+        stale.unlink(missing_ok=True)
+    DrainingServer(
+        target,
+        address=host,
+        port=port,
+        interface=Interfaces.ASGI,
+        factory=True,
+        workers=workers,
+        loop=Loops.uvloop,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=HEADER_READ_TIMEOUT_MS, max_buffer_size=CONNECTION_BUFFER_BYTES
+        ),
+        websockets=False,
+        backlog=BACKLOG,
+        log_level=LogLevels.error,
+        workers_kill_timeout=KILL_AFTER_S,
+        respawn_failed_workers=True,
+        respawn_interval=0.1,
+    ).serve()

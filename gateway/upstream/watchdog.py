@@ -1,0 +1,84 @@
+"""A deadline for every wait on an upstream, at the price of one timer per answer instead of one per chunk.
+
+``asyncio.timeout`` sets and clears a timer around each wait. A stream waits thousands of times and almost
+never too long, so here a wait only notes when it must be over; the one timer looks at that note when it
+goes off, and sets itself again if the wait it was set for has long ended.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from gateway.upstream.errors import UpstreamTimeout
+
+T = TypeVar("T")
+
+
+class Watchdog:
+    """Bounds each wait on one answer, and all of them together by ``total_timeout_s`` from now on."""
+
+    __slots__ = ("_deadline", "_fired", "_loop", "_task", "_timer", "_timer_at", "_total_deadline")
+
+    def __init__(self, total_timeout_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._total_deadline = self._loop.time() + total_timeout_s
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._task: asyncio.Task[object] | None = None
+        self._fired = False
+
+    async def wait(self, start: Callable[[], Awaitable[T]], timeout_s: float) -> T:
+        """Await what ``start`` returns; ``UpstreamTimeout`` if that takes longer than ``timeout_s`` or is too late.
+
+        The client underneath may return a result although its task was cancelled meanwhile, so after every
+        wait the task itself is asked: a cancellation is never lost, whoever it came from.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        cancellations = task.cancelling()
+        self._set_deadline(timeout_s)
+        self._task = task
+        try:
+            return await start()
+        finally:
+            self._task = None
+            if task.cancelling() > cancellations:
+                self._raise_cancellation(task, cancellations)
+
+    def stop(self) -> None:
+        """Let go of the timer; nothing is watched any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _raise_cancellation(self, task: "asyncio.Task[object]", cancellations: int) -> None:
+        """Turn our own cancellation into a timeout and pass on anybody else's."""
+        if self._fired and task.uncancel() <= cancellations:
+            raise UpstreamTimeout from None
+        raise asyncio.CancelledError
+
+    def _set_deadline(self, timeout_s: float) -> None:
+        """Note when the wait that begins now must be over."""
+        now = self._loop.time()
+        self._deadline = min(now + timeout_s, self._total_deadline)
+        if self._deadline <= now:
+            raise UpstreamTimeout
+        if self._timer is None or self._deadline < self._timer_at:
+            self._arm()
+
+    def _arm(self) -> None:
+        self.stop()
+        self._timer_at = self._deadline
+        self._timer = self._loop.call_at(self._deadline, self._look)
+
+    def _look(self) -> None:
+        """Cancel the wait that is overdue, or look again when the present one would be."""
+        self._timer = None
+        if self._task is None:
+            return
+        if self._loop.time() < self._deadline:
+            self._arm()
+            return
+        self._fired = True
+        self._task.cancel()
