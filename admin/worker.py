@@ -5,7 +5,7 @@ import contextlib
 import os
 from typing import Any
 
-from gateway.db.pool import AdvisoryLease, Pool, open_pool
+from gateway.db.pool import AdvisoryLease, Pool, open_pool, pinger
 from gateway.errors import NusagateError
 from gateway.http.reading import Receive, Scope
 from gateway.jobs import gateway_jobs
@@ -34,9 +34,11 @@ class WorkerApp:
             await self._live(receive, send)
         elif scope["path"] == "/metrics":
             await _reply(send, 200, "text/plain; version=0.0.4; charset=utf-8", metrics.exposition())
-        elif scope["path"] in {"/healthz", "/readyz"}:
+        elif scope["path"] == "/healthz":
+            await _reply(send, 200, "text/plain", b"ok")
+        elif scope["path"] == "/readyz":
             assert self._db is not None
-            state = await readiness(self._db, draining=False)
+            state = await readiness(pinger(self._db), draining=False)
             await _reply(
                 send, 200 if state.ready else 503, "text/plain", b"ok" if state.ready else b"not ready"
             )

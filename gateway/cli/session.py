@@ -16,7 +16,7 @@ from gateway.clock import SystemClock
 from gateway.db.migrate import MigrationError
 from gateway.db.pool import Connection, DatabaseUnavailable, open_connection
 from gateway.errors import ConfigurationError
-from gateway.runtime.settings import _database_url, load_limits, load_settings
+from gateway.runtime.settings import read_database_url, load_limits, load_settings
 
 Result = TypeVar("Result")
 Work = Callable[[Connection], Awaitable[Result]]
@@ -71,7 +71,7 @@ def transacted(work: Work[Result]) -> Result:
 
 async def _connected(work: Work[Result]) -> Result:
     environ = command_environment()
-    url, limits = _database_url(environ), load_limits(environ)
+    url, limits = read_database_url(environ), load_limits(environ)
     try:
         connection = await open_connection(url, limits, application="nusagate command")
     except ValueError as error:

@@ -83,6 +83,15 @@ async def _keep(_connection: object) -> None:
     """Give a connection back as it is: we never change a session, and a reset would cost a round trip."""
 
 
+def pinger(db: Pool) -> Callable[[], Awaitable[None]]:
+    """Make the question that shows whether Postgres answers."""
+
+    async def ping() -> None:
+        await db.fetchval("SELECT 1")
+
+    return ping
+
+
 class AdvisoryLease:
     """Runs a job while holding its advisory lock on one connection; see ``gateway.runtime.jobs.Lease``."""
 

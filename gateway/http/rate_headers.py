@@ -4,8 +4,7 @@ The draft is "RateLimit header fields for HTTP" (draft-ietf-httpapi-ratelimit-he
 and a window ``w``, a limit has what remains ``r`` and the seconds ``t`` to its reset.
 """
 
-from datetime import UTC, datetime
-
+from gateway.clock import unix_seconds
 from gateway.quota.model import MICROSECONDS_PER_SECOND, Standing
 from gateway.units import ceil_div
 
@@ -25,7 +24,7 @@ def standing_headers(standing: Standing) -> list[tuple[bytes, bytes]]:
         )
     if standing.month_limit is not None:
         remaining = max(0, standing.month_limit - standing.month_used - standing.month_held)
-        reset_s = max(0, int((standing.month_resets_at - datetime.now(UTC)).total_seconds()))
+        reset_s = max(0, int(standing.month_resets_at.timestamp()) - unix_seconds())
         headers.append((b"ratelimit-policy", b'"month";q=%d;qu="tokens"' % standing.month_limit))
         headers.append((b"ratelimit", b'"month";r=%d;t=%d' % (remaining, reset_s)))
     return headers

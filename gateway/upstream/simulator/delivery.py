@@ -1,10 +1,10 @@
 """How an answer leaves: at its pace, with its faults, and never its last byte before the journal has it."""
 
 import gzip
-from datetime import UTC, datetime
 
 import msgspec
 
+from gateway.clock import SystemClock
 from gateway.upstream.simulator.frames import Frame, Stream, encode_frames
 from gateway.upstream.simulator.journal import Ending, Journal, JournalLine
 from gateway.upstream.simulator.script import BodyKind, Fault, FaultKind, Script, UsageKind
@@ -177,7 +177,7 @@ def _line(served: Served, ending: Ending, delivered_tokens: int) -> JournalLine:
     return JournalLine(
         request_id=served.request_id,
         id=served.id,
-        at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        at=SystemClock().now().isoformat(timespec="milliseconds"),
         dialect=served.dialect,
         stream=served.is_stream,
         model=served.model,
