@@ -246,6 +246,7 @@ def _environment(folder: Path, ports: Ports) -> dict[str, str]:
         _write_private(secrets_file, ("\n".join(lines) + "\n").encode())
     kept = dict(line.split("=", 1) for line in secrets_file.read_text().splitlines() if "=" in line)
     environ = {**os.environ, **kept}
+    environ.setdefault("NUSAGATE_SPOOL_DIR", str(folder / "spool"))
     environ.setdefault("NUSAGATE_API_URL", f"http://127.0.0.1:{ports.gateway}")
     if "NUSAGATE_CONFIG" not in environ:
         own = Path("nusagate.toml").resolve()

@@ -15,7 +15,8 @@ from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 
 from gateway.clock import SystemClock
-from gateway.db.pool import open_pool
+from gateway.db.health import DatabaseHealth
+from gateway.db.pool import DatabaseUnavailable, open_pool
 from gateway.errors import InvalidValue, NusagateError
 from gateway.http.inference import ENDPOINTS, serve_inference
 from gateway.http.reading import Receive, Scope
@@ -28,6 +29,7 @@ from gateway.keys.listener import ChangeListener
 from gateway.keys.service import KeyService, LastUsed
 from gateway.ledger import store as ledger_store
 from gateway.ledger.service import Ledger
+from gateway.ledger.spool import Spool
 from gateway.metering.meter import Meter
 from gateway.prices.service import BookCache
 from gateway.proxy.downstream import Send
@@ -42,6 +44,7 @@ from gateway.upstream.client import UpstreamClient
 log = get_logger("app")
 
 LAST_USED_EVERY_S = 5
+REPLAY_EVERY_S = 0.5
 SERVER_ERROR = 500
 APPLICATION = "nusagate-gateway"
 
@@ -55,6 +58,12 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     db = await open_pool(settings.database_url, limits, application=APPLICATION)
     cache = KeyCache(limits)
     client = UpstreamClient.create()
+    health = DatabaseHealth(settings.database_url, limits)
+    spool = Spool(settings.spool_dir, max_batch=limits.batch_size, max_queue=limits.queue_size)
+    spool.probe()
+    quota = PostgresQuota(db, limits, clock=None)
+    health.on_down.append(lambda: quota.fail_waiting(DatabaseUnavailable()))
+    ledger = Ledger(db, limits, health=health, spool=spool)
     services = Services(
         settings=settings,
         clock=clock,
@@ -63,13 +72,15 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         bounds=input_bounds(catalogue),
         keys=KeyService(db, clock, settings.peppers, cache),
         last_used=LastUsed(keys_max=limits.key_cache_entries),
-        meter=Meter(db, PostgresQuota(db, limits, clock=None), Ledger(db, limits), BookCache()),
+        meter=Meter(db, quota, ledger, BookCache()),
         transport=Transport(client=client, limits=limits),
         exchanges=Exchanges(limits),
     )
     listener = ChangeListener(settings.database_url, limits, cache, application=f"{APPLICATION}-listener")
     tasks = [
+        asyncio.create_task(health.run()),
         asyncio.create_task(listener.run()),
+        asyncio.create_task(_every(REPLAY_EVERY_S, ledger.replay)),
         asyncio.create_task(_every(LAST_USED_EVERY_S, lambda: _mark_last_used(services))),
         asyncio.create_task(_every(limits.heartbeat_s, lambda: _beat(services))),
     ]

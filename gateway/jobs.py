@@ -6,7 +6,7 @@ from gateway.db.pool import Pool
 from gateway.http import store as idempotency_store
 from gateway.ledger import store as ledger_store
 from gateway.ledger.service import verify
-from gateway.metering.sweeper import sweep
+from gateway.metering.sweeper import Sweeper
 from gateway.responses import store as responses_store
 from gateway.runtime.jobs import Job
 from gateway.runtime.settings import Limits
@@ -14,7 +14,7 @@ from gateway.runtime.settings import Limits
 PARTITION_MONTHS = 3
 PAGE = 1_000
 
-SWEEP_EVERY_S = 3
+SWEEP_EVERY_S = 1
 VERIFY_EVERY_S = 600
 HOUR_S = 3_600
 
@@ -22,7 +22,7 @@ HOUR_S = 3_600
 def gateway_jobs(limits: Limits) -> list[Job[Pool]]:
     """List the jobs that a worker runs for the gateway."""
     return [
-        Job("sweep", SWEEP_EVERY_S, lambda db: sweep(db, limits)),
+        Job("sweep", SWEEP_EVERY_S, Sweeper(limits).sweep),
         Job("verify", VERIFY_EVERY_S, verify),
         Job("partitions", HOUR_S, lambda db: ledger_store.ensure_partitions(db, PARTITION_MONTHS)),
         Job("responses", HOUR_S, lambda db: _clear(lambda: responses_store.delete_expired(db, PAGE))),

@@ -6,7 +6,7 @@ The cast that every test knows: Sari owns an account, Budi owns another, Citra h
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,7 +18,7 @@ from gateway.db.migrate import migrate
 from gateway.db.pool import Pool, open_pool
 from gateway.runtime.settings import Limits
 
-pytest_plugins = ["tests.plugins.cast"]
+pytest_plugins = ["tests.plugins.cast", "tests.plugins.gateway"]
 
 EMPTY = """
 DO $$
@@ -46,11 +46,11 @@ def postgres_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def database_url(postgres_url: str) -> str:
-    """A database made by the migrations."""
-    name = f"test_{uuid4().hex[:12]}"
+def new_database(postgres_url: str) -> Callable[[], str]:
+    """Makes a database with the migrations and returns its address."""
 
     async def make() -> str:
+        name = f"test_{uuid4().hex[:12]}"
         admin = await asyncpg.connect(postgres_url)
         await admin.execute(f"CREATE DATABASE {name}")
         await admin.close()
@@ -60,7 +60,13 @@ def database_url(postgres_url: str) -> str:
         await connection.close()
         return url
 
-    return asyncio.run(make())
+    return lambda: asyncio.run(make())
+
+
+@pytest.fixture(scope="session")
+def database_url(new_database: Callable[[], str]) -> str:
+    """The database that is emptied between tests."""
+    return new_database()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from gateway.clock import SystemClock
 from gateway.db.migrate import MigrationError
 from gateway.db.pool import Connection, DatabaseUnavailable, open_connection
 from gateway.errors import ConfigurationError
-from gateway.runtime.settings import read_database_url, load_limits, load_settings
+from gateway.runtime.settings import load_limits, load_settings, read_database_url
 
 Result = TypeVar("Result")
 Work = Callable[[Connection], Awaitable[Result]]

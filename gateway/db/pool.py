@@ -44,6 +44,10 @@ class DatabaseUnavailable(NusagateError):
     code = "limits_unavailable"
 
 
+UNAVAILABLE: tuple[type[BaseException], ...] = (DatabaseUnavailable, *OPERATIONAL_ERRORS)
+"""What callers see when Postgres is away, whether we knew it before or found out by asking."""
+
+
 async def open_pool(database_url: str, limits: Limits, *, application: str) -> Pool:
     """Open a pool whose statements, locks and idle transactions all have a deadline."""
     return await asyncpg.create_pool(

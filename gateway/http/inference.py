@@ -12,7 +12,7 @@ from gateway.http.orders import Order, OrderReader, read_chat, read_embeddings, 
 from gateway.http.rate_headers import standing_headers
 from gateway.http.reading import ClientLeft, Receive, RequestHeaders, Scope, client_address, read_body
 from gateway.http.services import Services
-from gateway.http.wire_errors import as_known, render_error
+from gateway.http.wire_errors import LimitsUnavailable, as_known, render_error
 from gateway.ids import request_label, uuid7
 from gateway.keys.model import Endpoint, KeyRecord, check_endpoint, check_ip
 from gateway.proxy.downstream import Headers, Send
@@ -61,6 +61,8 @@ class Call:
         services = self._services
         limits = services.settings.limits
         headers = RequestHeaders(self._scope, max_bytes=limits.max_header_bytes)
+        if services.meter.refuses:
+            raise LimitsUnavailable
         record = await services.keys.authenticate(headers.presented_key or "")
         check_endpoint(record, self._endpoint)
         check_ip(record, client_address(self._scope, headers, services.settings.trusted_proxies))

@@ -1,11 +1,14 @@
 """Settling: the end of every request becomes one committed row before the client sees the end of its answer."""
 
+import contextlib
 from collections.abc import Sequence
 
-from gateway.db.pool import Db, Pool, is_poison
+from gateway.db.health import DatabaseHealth
+from gateway.db.pool import UNAVAILABLE, DatabaseUnavailable, Db, Pool, is_poison
 from gateway.errors import NusagateError
 from gateway.ledger import store
 from gateway.ledger.model import InvariantCheck, Settlement
+from gateway.ledger.spool import Spool, SpoolFailed
 from gateway.runtime import metrics
 from gateway.runtime.batcher import Batcher
 from gateway.runtime.settings import Limits
@@ -18,31 +21,73 @@ class SettlementLost(NusagateError):
 
 
 class Ledger:
-    """Settles requests in natural batches."""
+    """Settles requests in natural batches, and on disk where Postgres is away.
 
-    def __init__(self, db: Pool, limits: Limits) -> None:
+    Without ``health`` and ``spool``, as in commands and tests, a settlement that fails is the caller's.
+    """
+
+    def __init__(
+        self, db: Pool, limits: Limits, *, health: DatabaseHealth | None, spool: Spool | None
+    ) -> None:
         self._db = db
+        self._health = health
+        self._spool = spool
+        if health is not None:
+            health.on_down.append(lambda: self._batcher.fail_waiting(DatabaseUnavailable()))
         self._batcher = Batcher(
             self._flush,
             max_batch=limits.batch_size,
             max_queue=limits.queue_size,
-            max_flights=1,
             is_poison=is_poison,
         )
 
     async def settle(self, settlement: Settlement) -> None:
-        """Commit the end of a request, once: repeating it changes nothing.
+        """Record the end of a request, once: repeating it changes nothing.
 
-        Raises ``SettlementLost`` when the request has an end without an entry, which only a bug or a
+        It is committed when this returns, or on disk and committed as soon as Postgres answers. Raises ``SettlementLost`` when the request has an end without an entry, which only a bug or a
         sweep of a request that was thought dead can bring about.
         """
-        state = await self._batcher.submit(settlement)
+        try:
+            state = await self._commit(settlement)
+        except UNAVAILABLE:
+            if self._spool is None:
+                raise
+            await self._spool.append(settlement)
+            return
         if state != ("released" if settlement.released else "settled"):
             raise SettlementLost
+
+    async def release_if_held(self, settlement: Settlement) -> None:
+        """Free a reservation that may or may not have been made; where it was not, this changes nothing."""
+        with contextlib.suppress(SettlementLost, SpoolFailed):
+            await self.settle(settlement)
+
+    @property
+    def refuses(self) -> bool:
+        """Whether a request that was admitted now could not be recorded: Postgres is away, or the spool is broken."""
+        return (self._health is not None and self._health.down) or (
+            self._spool is not None and self._spool.broken
+        )
+
+    async def replay(self) -> int:
+        """Settle what waits in the spool; return how many settlements there were."""
+        if self._spool is None or (self._health is not None and self._health.down):
+            return 0
+        if self._spool.broken:
+            self._spool.probe()
+        metrics.spool_files.set(self._spool.waiting())
+        return await self._spool.replay(lambda batch: store.settle(self._db, batch))
 
     async def close(self) -> None:
         """Wait for settlements under way."""
         await self._batcher.close()
+        if self._spool is not None:
+            await self._spool.close()
+
+    async def _commit(self, settlement: Settlement) -> str:
+        if self._health is not None and self._health.down:
+            raise DatabaseUnavailable
+        return await self._batcher.submit(settlement)
 
     async def _flush(self, batch: list[Settlement]) -> Sequence[str]:
         try:

@@ -95,7 +95,13 @@ def settle_estimate(*, input_tokens: int, delivered_bytes: int, reserved_tokens:
     the output was seen to arrive, so no less than that is charged. The reservation wins over both: it is what
     the upstream was held to and what the limit made room for, and bytes per token are only a guess.
     """
-    output_tokens = min(estimate_output_tokens(delivered_bytes), reserved_tokens)
+    output_tokens = estimate_output_tokens(delivered_bytes)
+    return fit_estimate(input_tokens, output_tokens, reserved_tokens=reserved_tokens)
+
+
+def fit_estimate(input_tokens: int, output_tokens: int, *, reserved_tokens: int) -> TokenCounts:
+    """Cut an estimate down to the reservation, input before output; see ``settle_estimate``."""
+    output_tokens = min(output_tokens, reserved_tokens)
     return TokenCounts(
         input_text=min(input_tokens, reserved_tokens - output_tokens), output_text=output_tokens
     )

@@ -11,7 +11,7 @@ The policy, which the product's documentation repeats:
 import msgspec
 
 from gateway.ledger.model import Charge, EndReason, UsageSource
-from gateway.metering.bounds import settle_estimate
+from gateway.metering.bounds import fit_estimate, settle_estimate
 from gateway.metering.usage import Flaw, UsageReading
 from gateway.units import TokenCounts, Tokens
 
@@ -43,7 +43,14 @@ def charge(
         return Charge(counts=reading.counts, source=source, flaw=flaw, raw_usage=raw)
     if not finished and delivery.delivered_bytes == 0:
         return None
-    counts = delivery.counted or settle_estimate(
-        input_tokens=input_tokens, delivered_bytes=delivery.delivered_bytes, reserved_tokens=reserved_tokens
+    counted = delivery.counted
+    counts = (
+        settle_estimate(
+            input_tokens=input_tokens,
+            delivered_bytes=delivery.delivered_bytes,
+            reserved_tokens=reserved_tokens,
+        )
+        if counted is None
+        else fit_estimate(counted.input_text, counted.output_text, reserved_tokens=reserved_tokens)
     )
     return Charge(counts=counts, source=UsageSource.ESTIMATED, flaw=flaw, raw_usage=raw)

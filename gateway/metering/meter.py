@@ -8,7 +8,7 @@ import math
 import msgspec
 
 from gateway.clock import monotonic_s
-from gateway.db.pool import Pool
+from gateway.db.pool import UNAVAILABLE, Pool
 from gateway.ids import uuid7
 from gateway.ledger.model import Charge, EndReason, KeptAnswer, Settlement, UsageSource
 from gateway.ledger.service import Ledger
@@ -35,8 +35,18 @@ class Meter:
     async def admit(self, request: ReserveRequest) -> "Hold":
         """Reserve a request's tokens; raises what refuses it, and then nothing is held."""
         started_s = monotonic_s()
-        reservation = await self._quota.reserve(request)
+        try:
+            reservation = await self._quota.reserve(request)
+        except UNAVAILABLE:
+            # The answer was lost, not necessarily the reservation.
+            await self._ledger.release_if_held(_release(request))
+            raise
         return Hold(self, request, reservation, started_s)
+
+    @property
+    def refuses(self) -> bool:
+        """Whether a request that was admitted now could not be recorded."""
+        return self._ledger.refuses
 
     async def record(self, hold: "Hold", settlement: Settlement, charged: Charge | None) -> None:
         """Commit the end of a request with its amount, and count it."""
@@ -112,6 +122,18 @@ class Hold:
 
     def _elapsed_ms(self) -> int:
         return math.ceil((monotonic_s() - self._started_s) * MILLISECONDS_PER_SECOND)
+
+
+def _release(request: ReserveRequest) -> Settlement:
+    return Settlement(
+        request_id=request.request_id,
+        account_id=request.account_id,
+        entry_id=uuid7(),
+        released=True,
+        end_reason=EndReason.UPSTREAM_ERROR,
+        upstream=None,
+        duration_ms=0,
+    )
 
 
 def _with_charge(settlement: Settlement, charged: Charge, amount_pico: AmountPico) -> Settlement:

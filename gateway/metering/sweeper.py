@@ -4,6 +4,7 @@ A gateway that lives says so for its open requests every few seconds. A request 
 charged an estimate of what its last checkpoint says was delivered, flagged, and nothing where nothing was.
 """
 
+from gateway.clock import monotonic_s
 from gateway.db.pool import Pool
 from gateway.ids import uuid7
 from gateway.ledger import store
@@ -12,6 +13,7 @@ from gateway.metering.bounds import settle_estimate
 from gateway.prices.model import cost
 from gateway.prices.service import load_book
 from gateway.runtime import metrics
+from gateway.runtime.failpoints import failpoint
 from gateway.runtime.logging import get_logger
 from gateway.runtime.settings import Limits
 from gateway.units import TokenCounts
@@ -22,11 +24,38 @@ PAGE = 500
 FLAW = "gateway_crash"
 
 
-async def sweep(db: Pool, limits: Limits) -> int:
-    """End the requests of gateways that fell silent; return how many there were."""
+class Sweeper:
+    """Ends the requests of gateways that fell silent.
+
+    After an outage of Postgres every open request looks forgotten, although its gateway lives. So nothing is swept until
+    Postgres has answered here, turn after turn, for as long as a gateway may be silent.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._answering_since_s: float | None = None
+
+    async def sweep(self, db: Pool) -> int:
+        """Sweep if it is time; return how many requests were ended."""
+        try:
+            await store.stale_intents(db, unheard_s=self._limits.sweep_after_s, limit=1)
+        except BaseException:
+            self._answering_since_s = None
+            raise
+        now_s = monotonic_s()
+        if self._answering_since_s is None:
+            self._answering_since_s = now_s
+        if now_s - self._answering_since_s < self._limits.sweep_after_s:
+            return 0
+        return await _sweep_all(db, self._limits)
+
+
+async def _sweep_all(db: Pool, limits: Limits) -> int:
     swept = 0
     while stale := await store.stale_intents(db, unheard_s=limits.sweep_after_s, limit=PAGE):
+        failpoint("sweeper.before_commit")
         closed = await store.settle(db, [await _settlement(db, intent) for intent in stale])
+        failpoint("sweeper.after_commit")
         swept += len(closed)
         metrics.sweeps_total.labels("settled").inc(len(closed))
         log.warning("requests swept", count=len(closed))

@@ -29,6 +29,9 @@ KEPT_HERE = frozenset({"user", "metadata", "store", "safety_identifier", "prompt
 MODALITIES = ("audio", "modalities", "web_search_options", "prediction")
 """What a text gateway cannot bound in tokens, and so does not take."""
 
+SHAPED = ("tools", "functions", "response_format", "chat_template_kwargs")
+"""Parameters that become part of the prompt."""
+
 LIMIT_NAMES = ("max_completion_tokens", "max_tokens")
 USER_MAX_CHARACTERS = 512
 MESSAGES_MAX = 10_000
@@ -48,16 +51,20 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def prompt_bytes(self) -> int:
         """Bytes of everything that becomes part of the prompt; structures count as they are written."""
-        shaped = [
-            self.body.get(name) for name in ("tools", "functions", "response_format", "chat_template_kwargs")
-        ]
-        structure = sum(len(msgspec.json.encode(value)) for value in shaped if value is not None)
-        return text_bytes(self.body["messages"]) + structure
+        return text_bytes(self.body["messages"]) + sum(map(len, self._structures))
 
     @property
     def prompt_text(self) -> str:
-        """The text of all messages, for an upstream that counts tokens."""
-        return "\n".join(_texts(self.body["messages"]))
+        """The text of the prompt, for an upstream that counts tokens."""
+        texts = [structure.decode() for structure in self._structures]
+        texts += [text for message in self.body["messages"] for text in _texts(message)]
+        return "\n".join(texts)
+
+    @property
+    def _structures(self) -> list[bytes]:
+        """What the model reads beside the messages, as it is written."""
+        shaped = [self.body.get(name) for name in SHAPED]
+        return [msgspec.json.encode(value) for value in shaped if value is not None]
 
     def output_bounds(self, model: Model) -> tuple[int, int]:
         """Return the most and the least output of one answer, in tokens."""
@@ -183,12 +190,17 @@ def _text(body: dict[str, Any], name: str, *, required: bool) -> str | None:
     return value
 
 
-def _texts(messages: list[dict[str, Any]]) -> list[str]:
-    texts = []
-    for message in messages:
-        content = message.get("content")
-        if isinstance(content, str):
-            texts.append(content)
-        elif isinstance(content, list):
-            texts += [part["text"] for part in content if isinstance(part.get("text"), str)]
-    return texts
+def _texts(message: dict[str, Any]) -> list[str]:
+    """Return what a model reads of a message; what has another shape than expected is passed over."""
+    content = message.get("content")
+    texts = (
+        [part.get("text") or part.get("refusal") for part in content]
+        if isinstance(content, list)
+        else [content]
+    )
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict):
+            texts += [function.get("name"), function.get("arguments")]
+    return [text for text in texts if isinstance(text, str) and text]

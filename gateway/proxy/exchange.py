@@ -16,6 +16,7 @@ from gateway.metering.meter import Hold
 from gateway.proxy.downstream import Downstream, Headers, Send
 from gateway.proxy.sse import SseEventTooLarge, SseSplitter
 from gateway.proxy.wire import Failure, MalformedAnswer, ShuttingDown, UpstreamFailed, UpstreamRefused, Wire
+from gateway.runtime.failpoints import failpoint
 from gateway.runtime.interrupt import Interrupt, Interrupted
 from gateway.runtime.logging import describe, get_logger
 from gateway.runtime.settings import Limits
@@ -126,9 +127,11 @@ class Exchange:
 
     async def run(self) -> None:
         """Relay, settle, and send the end."""
+        failpoint("request.after_hold")
         ending = await self._relay()
         charged = self._hold.charge(ending, await self._delivery())
         closing = self._wire.close(charged, self._failure(ending))
+        failpoint("request.before_commit")
         try:
             await self._hold.settle(
                 ending,
@@ -141,7 +144,9 @@ class Exchange:
             log.error("settlement failed", request_id=self._request_id, **describe(error))
             self._error = SettlementLost()
             closing = self._wire.close(None, self._failure(EndReason.GATEWAY_CRASH))
+        failpoint("request.after_commit")
         await self._answer(closing.last)
+        failpoint("request.after_last_byte")
 
     async def _relay(self) -> EndReason:
         """Bring the upstream's answer to the client and name how that ended."""
@@ -166,6 +171,7 @@ class Exchange:
                 await answer.close()
 
     async def _open(self) -> UpstreamAnswer:
+        failpoint("request.before_send")
         opened = await open_first(
             self._transport.client,
             self._model,
@@ -174,6 +180,7 @@ class Exchange:
             total_timeout_s=self._transport.limits.request_timeout_s,
         )
         self._upstream = opened.upstream
+        failpoint("request.after_upstream_headers")
         if opened.answer.status != SUCCESS:
             await self._refuse(opened.answer)
         return opened.answer
@@ -205,12 +212,14 @@ class Exchange:
             if chunk is None:
                 return
             self._hold.mark_first_byte()
+            failpoint("request.in_event")
             await downstream.write(b"".join([wire.feed(event) for event in splitter.feed(chunk)]))
 
     async def _take_body(self, answer: UpstreamAnswer) -> None:
         body = await answer.read_all(self._transport.limits.max_answer_bytes)
         self._hold.mark_first_byte()
         self._wire.take_body(body)
+        failpoint("request.after_usage")
 
     async def _delivery(self) -> Delivery:
         """Take stock of the answer; where the upstream told no usage but counts tokens, ask it to."""
@@ -242,6 +251,7 @@ class Exchange:
         """Send what was kept back, or the error, in the way that is still open."""
         self.answered = True
         if self.downstream.started:
+            failpoint("request.before_last_byte")
             await self.downstream.finish(last)
             return
         status, headers, body = (
@@ -250,4 +260,5 @@ class Exchange:
             else self._fail(self._error, self._headers)
         )
         await self.downstream.start(status, headers)
+        failpoint("request.before_last_byte")
         await self.downstream.finish(body)

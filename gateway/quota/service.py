@@ -35,7 +35,6 @@ class PostgresQuota:
             self._flush,
             max_batch=limits.batch_size,
             max_queue=limits.queue_size,
-            max_flights=1,
             is_poison=is_poison,
         )
 
@@ -55,6 +54,10 @@ class PostgresQuota:
             book_id=row["book_id"],
             standing=standing,
         )
+
+    def fail_waiting(self, error: Exception) -> None:
+        """Refuse those who wait for a database that is gone."""
+        self._batcher.fail_waiting(error)
 
     async def close(self) -> None:
         """Wait for reservations under way."""

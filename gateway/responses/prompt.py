@@ -37,19 +37,15 @@ def texts_of(item: Item) -> list[str]:
 
 def prompt_bytes(request: ResponseRequest, conversation: Sequence[Item]) -> int:
     """Count the UTF-8 bytes that the prompt can have; structures count as they are written."""
-    size = utf8_length(request.instructions or "")
-    if request.tools:
-        size += len(ENCODER.encode(request.tools))
-    if request.text != TextConfig():
-        size += len(ENCODER.encode(request.text))
+    size = utf8_length(request.instructions or "") + sum(map(len, _structures(request)))
     return size + sum(_item_bytes(item) for item in conversation)
 
 
 def prompt_text(request: ResponseRequest, conversation: Sequence[Item]) -> str:
-    """Return the text of the prompt, for an upstream that counts tokens."""
-    return "\n".join(
-        [request.instructions or "", *(text for item in conversation for text in texts_of(item))]
-    )
+    """Return the text of the prompt, for an upstream that counts tokens; no line of it is of our making."""
+    texts = [request.instructions or "", *(structure.decode() for structure in _structures(request))]
+    texts += [text for item in conversation for text in texts_of(item)]
+    return "\n".join(text for text in texts if text)
 
 
 def fit_window(
@@ -72,3 +68,11 @@ def fit_window(
 
 def _item_bytes(item: Item) -> int:
     return FRAME_BYTES + sum(utf8_length(text) for text in texts_of(item))
+
+
+def _structures(request: ResponseRequest) -> list[bytes]:
+    """What a model reads of a request beside its texts, as it is written: tools, and the shape that was asked for."""
+    shaped: list[object] = [request.tools] if request.tools else []
+    if request.text != TextConfig():
+        shaped.append(request.text)
+    return [ENCODER.encode(value) for value in shaped]

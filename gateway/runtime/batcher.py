@@ -21,7 +21,7 @@ class QueueFull(NusagateError):
 
 
 class Batcher(Generic[Item, Result]):
-    """Collects items and hands them to ``flush`` in batches, at most ``max_flights`` at a time.
+    """Collects items and hands them to ``flush`` in batches, one batch at a time.
 
     ``flush`` takes a list and returns as many results, in order. When a batch fails, ``is_poison`` tells
     whether one bad item may be the reason: then every item is tried alone, so that it fails nobody else.
@@ -33,16 +33,15 @@ class Batcher(Generic[Item, Result]):
         *,
         max_batch: int,
         max_queue: int,
-        max_flights: int,
         is_poison: Callable[[Exception], bool],
     ) -> None:
         self._flush = flush
         self._max_batch = max_batch
         self._max_queue = max_queue
-        self._max_flights = max_flights
         self._is_poison = is_poison
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
-        self._flights: set[asyncio.Task[None]] = set()
+        self._flight: asyncio.Task[None] | None = None
+        self._flying: list[asyncio.Future[Result]] = []
 
     def submit(self, item: Item) -> asyncio.Future[Result]:
         """Queue an item and return the future of its result; ``QueueFull`` when too many wait."""
@@ -50,27 +49,32 @@ class Batcher(Generic[Item, Result]):
             raise QueueFull
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if len(self._flights) < self._max_flights:
-            self._take_off()
+        if self._flight is None:
+            self._flight = asyncio.get_running_loop().create_task(self._fly())
         return future
+
+    def fail_waiting(self, error: Exception) -> None:
+        """Tell everybody who waits that it will take too long; what is on the wire goes on without them."""
+        abandoned = [*self._flying, *(future for _, future in self._waiting)]
+        self._waiting.clear()
+        for future in abandoned:
+            if not future.done():
+                future.set_exception(error)
 
     async def close(self) -> None:
         """Wait until everything that was submitted is flushed."""
-        while self._flights:
-            await asyncio.wait(self._flights)
-
-    def _take_off(self) -> None:
-        flight = asyncio.get_running_loop().create_task(self._fly())
-        self._flights.add(flight)
-        flight.add_done_callback(self._flights.discard)
+        while self._flight is not None:
+            await asyncio.wait([self._flight])
 
     async def _fly(self) -> None:
         while self._waiting:
             batch = self._waiting[: self._max_batch]
             del self._waiting[: self._max_batch]
             await self._send(batch)
+        self._flight = None
 
     async def _send(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+        self._flying = [future for _, future in batch]
         try:
             results = await self._flush([item for item, _ in batch])
         except Exception as error:  # whatever it is, the waiting requests must hear of it

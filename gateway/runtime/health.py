@@ -1,19 +1,16 @@
 """Health: alive means that the process answers, ready means that it could serve a request now."""
 
 import asyncio
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 import msgspec
 
 READY_TIMEOUT_S = 2
 
 
-class Ping(Protocol):
-    """A trivial question to something that every request needs."""
-
-    async def __call__(self) -> None:
-        """Ask it something trivial; any exception means no."""
-        ...
+Ping: TypeAlias = Callable[[], Awaitable[None]]
+"""A trivial question to something that every request needs; any exception means no."""
 
 
 class Readiness(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from prometheus_client import (
 )
 from prometheus_client import values as _values
 
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
@@ -59,6 +59,18 @@ operational_errors_total = Counter(
 )
 key_lookups_total = Counter(
     "nusagate_key_lookups_total", "Key look-ups by where they were answered.", ["answer"], registry=REGISTRY
+)
+spooled_total = Counter(
+    "nusagate_spooled_total", "Settlements kept on disk because Postgres was away.", registry=REGISTRY
+)
+spool_refused_total = Counter(
+    "nusagate_spool_refused_total", "Spooled settlements that Postgres refused for good.", registry=REGISTRY
+)
+spool_files = Gauge(
+    "nusagate_spool_files", "Files of the local spool.", registry=REGISTRY, multiprocess_mode="max"
+)
+database_up = Gauge(
+    "nusagate_database_up", "Whether Postgres answers.", registry=REGISTRY, multiprocess_mode="min"
 )
 sweeps_total = Counter(
     "nusagate_sweeps_total", "Abandoned requests resolved.", ["outcome"], registry=REGISTRY

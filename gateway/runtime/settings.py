@@ -57,6 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database_url: str
     redis_url: str | None
     config_path: Path
+    spool_dir: Path
     peppers: Mapping[int, bytes]
     public_url: str
     api_url: str
@@ -80,6 +81,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         database_url=read_database_url(environ),
         redis_url=_optional(environ, "NUSAGATE_REDIS_URL"),
         config_path=Path(_optional(environ, "NUSAGATE_CONFIG") or "nusagate.toml"),
+        spool_dir=Path(_optional(environ, "NUSAGATE_SPOOL_DIR") or "nusagate-spool"),
         peppers=parse_secrets("NUSAGATE_KEY_PEPPER", _required(environ, "NUSAGATE_KEY_PEPPER")),
         public_url=_url(environ, "NUSAGATE_PUBLIC_URL", "http://127.0.0.1:8081"),
         api_url=_url(environ, "NUSAGATE_API_URL", "http://127.0.0.1:8080"),

@@ -13,14 +13,17 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import DetailedPyreqwestError, PyreqwestError, RequestTimeoutError
 from pyreqwest.request import StreamRequest
 from pyreqwest.response import Response
 
 from gateway.errors import NusagateError
+from gateway.units import TOKENS_MAX
 from gateway.upstream.catalogue import Upstream
 from gateway.upstream.errors import (
     UpstreamAnswerTooLarge,
@@ -49,6 +52,7 @@ first cannot lose the race in which a request is written to a connection that is
 
 READ_TIMEOUT_MARGIN_S = 1
 COUNT_TIMEOUT_S = 5
+COUNTED = 200
 COUNT_ANSWER_BYTES = 4_096
 READ_BUFFER_BYTES = 0
 SETTLE_S = 0.05
@@ -57,7 +61,7 @@ CONNECT_PHASE = "client error (Connect)"
 
 
 class _TokenCount(msgspec.Struct):
-    count: int
+    count: Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
 
 
 _COUNT_DECODER = msgspec.json.Decoder(_TokenCount)
@@ -193,6 +197,8 @@ class UpstreamClient:
                 total_timeout_s=COUNT_TIMEOUT_S,
             )
             try:
+                if answer.status != COUNTED:
+                    return None
                 return _COUNT_DECODER.decode(await answer.read_all(COUNT_ANSWER_BYTES)).count
             finally:
                 await answer.close()

@@ -1,0 +1,139 @@
+"""Settlements survive a database that is away, and a gateway that dies meanwhile."""
+
+import asyncio
+import os
+from pathlib import Path
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from gateway.db.pool import DatabaseUnavailable
+from gateway.ids import uuid7
+from gateway.ledger import store
+from gateway.ledger.model import EndReason, Settlement, UsageSource
+from gateway.ledger.service import Ledger
+from gateway.ledger.spool import Spool, SpoolFailed
+from gateway.quota.model import ReserveRequest
+from gateway.quota.service import PostgresQuota
+from gateway.runtime.settings import Limits
+
+
+class AwayOrBack:
+    """The health of a database that a test takes away and brings back."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.on_down = []
+        self.on_up = []
+
+
+def spool_in(folder: Path) -> Spool:
+    return Spool(folder, max_batch=100, max_queue=1000)
+
+
+def asked(person) -> ReserveRequest:
+    return ReserveRequest(
+        request_id=uuid7(), account_id=person.account_id, key_id=person.key_id, model="nusantara-base",
+        endpoint="responses", stream=False, plan_id="free", billable=False, currency="idr", input_tokens=10,
+        output_tokens=20, output_min=16, choices=1, deadline_s=60, month_limit=10_000,
+    )  # fmt: skip
+
+
+def ended(request: ReserveRequest, output_tokens: int = 5) -> Settlement:
+    return Settlement(
+        request_id=request.request_id, account_id=request.account_id, entry_id=uuid4(), released=False,
+        end_reason=EndReason.COMPLETED, upstream="u", duration_ms=1, input_text_tokens=10,
+        output_text_tokens=output_tokens, amount_pico=10 * 300_000_000 + output_tokens * 1_500_000_000,
+        usage_source=UsageSource.UPSTREAM, raw_usage={"input_tokens": 10}, replay_key="k", replay_body="a\0b",
+    )  # fmt: skip
+
+
+async def test_what_postgres_cannot_take_is_settled_once_when_it_is_back(seeded, sari, tmp_path):
+    request = asked(sari)
+    await PostgresQuota(seeded, Limits(), clock=None).reserve(request)
+    health = AwayOrBack()
+    ledger = Ledger(seeded, Limits(), health=health, spool=spool_in(tmp_path))
+    health.down = True
+    await ledger.settle(ended(request))
+    assert await store.intent_states(seeded, [request.request_id]) == {request.request_id: "open"}
+    assert await ledger.replay() == 0
+    health.down = False
+    assert await ledger.replay() == 1
+    assert await ledger.replay() == 0
+    assert await seeded.fetchval("SELECT sum(quota_tokens) FROM ledger_entry") == 15
+    assert await seeded.fetchval("SELECT sum(held_tokens) FROM quota_counter") == 0
+
+
+async def test_the_spool_of_a_dead_process_is_replayed_by_another(seeded, sari, tmp_path):
+    requests = [asked(sari) for _ in range(3)]
+    quota = PostgresQuota(seeded, Limits(), clock=None)
+    await asyncio.gather(*(quota.reserve(request) for request in requests))
+    dead = spool_in(tmp_path)
+    await asyncio.gather(*(dead.append(ended(request)) for request in requests))
+    another = spool_in(tmp_path)
+    assert await another.replay(lambda batch: store.settle(seeded, batch)) == 0, (
+        "a living process holds its file"
+    )
+    await dead.close()
+    assert await another.replay(lambda batch: store.settle(seeded, batch)) == 3
+    assert await seeded.fetchval("SELECT count(*) FROM ledger_entry") == 3
+
+
+async def test_a_file_is_kept_until_its_replay_is_committed(seeded, sari, tmp_path):
+    request = asked(sari)
+    await PostgresQuota(seeded, Limits(), clock=None).reserve(request)
+    spool = spool_in(tmp_path)
+    await spool.append(ended(request))
+
+    async def fails(_batch):
+        raise DatabaseUnavailable
+
+    with pytest.raises(DatabaseUnavailable):
+        await spool.replay(fails)
+    assert await spool.replay(lambda batch: store.settle(seeded, batch)) == 1
+
+
+async def test_a_settlement_that_postgres_refuses_for_good_holds_up_no_other(seeded, sari, tmp_path):
+    good, bad = asked(sari), asked(sari)
+    quota = PostgresQuota(seeded, Limits(), clock=None)
+    await asyncio.gather(quota.reserve(good), quota.reserve(bad))
+    spool = spool_in(tmp_path)
+    await spool.append(msgspec.structs.replace(ended(bad), input_text_tokens=-(10**9)))
+    await spool.append(ended(good))
+    assert await spool.replay(lambda batch: store.settle(seeded, batch)) == 2
+    states = await store.intent_states(seeded, [good.request_id, bad.request_id])
+    assert states == {good.request_id: "settled", bad.request_id: "open"}
+    assert bad.request_id.hex in (tmp_path / "refused").read_text().replace("-", "")
+
+
+async def test_a_torn_last_line_is_passed_over(seeded, sari, tmp_path):
+    request = asked(sari)
+    await PostgresQuota(seeded, Limits(), clock=None).reserve(request)
+    spool = spool_in(tmp_path)
+    await spool.append(ended(request))
+    await spool.close()
+    (path,) = tmp_path.glob("*.jsonl")
+    with path.open("ab") as file:
+        file.write(b'{"request_id":"01')
+    assert await spool.replay(lambda batch: store.settle(seeded, batch)) == 1
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+async def test_a_disk_that_cannot_be_written_is_an_error_and_the_gateway_refuses(
+    seeded, sari, tmp_path, monkeypatch
+):
+    spool = spool_in(tmp_path)
+    ledger = Ledger(seeded, Limits(), health=None, spool=spool)
+    assert not ledger.refuses
+
+    def full(_descriptor: int, _data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        with pytest.raises(SpoolFailed):
+            await spool.append(ended(asked(sari)))
+    assert ledger.refuses
+    await ledger.replay()
+    assert not ledger.refuses, "it recovers by itself when the disk can be written again"
