@@ -121,7 +121,7 @@ def is_operational(error: BaseException) -> bool:
 
 def is_poison(error: BaseException) -> bool:
     """Tell whether one bad row may have failed a whole batch."""
-    return not isinstance(error, OPERATIONAL_ERRORS + CONTENTION_ERRORS)
+    return not isinstance(error, UNAVAILABLE + CONTENTION_ERRORS)
 
 
 async def retry_contention(work: Callable[[], Awaitable[Any]]) -> Any:
