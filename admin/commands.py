@@ -1,17 +1,20 @@
-"""The commands that stand on all three rooms: everything at once, and the worker."""
+"""The commands that stand on all three rooms: everything at once, the portal, and the worker."""
 
 import os
 from pathlib import Path
 
 import rich_click as click
 
+from admin.settings import load_portal_settings
 from gateway.cli.serving import PORT, check_database, host_option
+from gateway.runtime.ports import check_port
 from gateway.runtime.serve import serve
 from gateway.runtime.settings import load_settings
 
 
 @click.command(epilog="Example: nusagate dev --port 8080 --data .nusagate")
 @click.option("--port", type=PORT, default=8080, show_default=True, help="Where the API listens.")
+@click.option("--admin-port", type=PORT, default=8081, show_default=True, help="Where the portal listens.")
 @click.option(
     "--worker-port", type=PORT, default=8082, show_default=True, help="Where the worker's health is."
 )
@@ -21,12 +24,12 @@ from gateway.runtime.settings import load_settings
 @click.option(
     "--data", type=click.Path(file_okay=False, path_type=Path), default=".nusagate", show_default=True
 )
-def dev(*, port: int, worker_port: int, simulator_port: int, data: Path) -> None:
-    """Run everything on this machine: Postgres, the simulator, the gateway and the worker."""
+def dev(*, port: int, admin_port: int, worker_port: int, simulator_port: int, data: Path) -> None:
+    """Run everything on this machine: Postgres, the simulator, the gateway, the portal and the worker."""
     # Loaded here so that the other commands start without it.
     from admin.dev import check_ports, run_dev  # noqa: PLC0415
 
-    run_dev(data, check_ports(port, worker_port, simulator_port))
+    run_dev(data, check_ports(port, admin_port, worker_port, simulator_port))
 
 
 @click.command(epilog="Example: nusagate worker --port 8082")
@@ -34,8 +37,21 @@ def dev(*, port: int, worker_port: int, simulator_port: int, data: Path) -> None
 @click.option("--port", type=PORT, default=8082, show_default=True)
 def worker(*, host: str, port: int) -> None:
     """Run the background jobs until SIGTERM; any number of workers may run beside each other."""
-    check_database(load_settings(os.environ))
+    settings = load_settings(os.environ)
+    check_port(host, port)
+    check_database(settings)
     serve("admin.worker:create_worker", host=host, port=port, workers=1)
 
 
-COMMANDS: tuple[click.RichCommand, ...] = (dev, worker)
+@click.command(epilog="Example: nusagate admin --port 8081")
+@host_option
+@click.option("--port", type=PORT, default=8081, show_default=True)
+def admin(*, host: str, port: int) -> None:
+    """Serve the developer portal until SIGTERM; any number may run beside each other."""
+    settings = load_portal_settings(os.environ)
+    check_port(host, port)
+    check_database(settings.base)
+    serve("admin.app:create_app", host=host, port=port, workers=1)
+
+
+COMMANDS: tuple[click.RichCommand, ...] = (dev, admin, worker)

@@ -1,7 +1,7 @@
 """``nusagate dev``: the whole product on one machine, with no account anywhere.
 
-It starts an embedded Postgres, migrates and seeds it, makes a demo account, and runs the simulator, the gateway and the
-worker as children. Everything it keeps is in one folder, so that the data survives a restart.
+It starts an embedded Postgres, migrates and seeds it, makes a demo account, and runs the simulator, the gateway, the
+portal and the worker as children. Everything it keeps is in one folder, so that the data survives a restart.
 """
 
 import asyncio
@@ -10,39 +10,53 @@ import ctypes
 import fcntl
 import os
 import secrets
+import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from uuid import UUID
 
 import msgspec
 
+from admin.settings import MAIL_PAGE
 from gateway.accounts import service as accounts
 from gateway.accounts.model import EmailTaken
 from gateway.cli.seeding import SEED_FILES, apply_seed, load_seed
+from gateway.cli.session import DEV_FOLDER
 from gateway.clock import SystemClock
 from gateway.db.migrate import migrate
 from gateway.db.pool import Connection, open_connection
 from gateway.errors import ConfigurationError, NusagateError
 from gateway.keys import service as keys
 from gateway.keys.model import KeyScopes
+from gateway.runtime.ports import check_port
 from gateway.runtime.settings import Limits, parse_secrets
 from gateway.units import Currency
 
 READY_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 45
 POLL_S = 0.05
+WATCH_EVERY_S = 0.5
 DEMO_EMAIL = "demo@nusagate.example"
 DEMO_PLAN = "free"
 PARENT_DEATH_SIGNAL = 1
+HOST = "127.0.0.1"
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PORT_OPTIONS = {
+    "gateway": "--port",
+    "admin": "--admin-port",
+    "worker": "--worker-port",
+    "simulator": "--simulator-port",
+}
+SECRETS = ("NUSAGATE_KEY_PEPPER", "NUSAGATE_SESSION_SECRET")
 CATALOGUE = """\
-# Written by `nusagate dev` for its simulator; change it, or set NUSAGATE_CONFIG to use another.
+# Written anew at every start of `nusagate dev`. To change it, copy it to where you start the command, or name
+# your own in NUSAGATE_CONFIG.
 [upstreams.simulator]
 base_url = "http://127.0.0.1:{port}/v1"
 dialect = "responses"
@@ -66,6 +80,7 @@ class DevFile(msgspec.Struct, frozen=True, kw_only=True):
     """``dev.json``: how to reach what is running."""
 
     gateway_url: str
+    admin_url: str = ""
     worker_url: str
     simulator_url: str
     database_url: str
@@ -77,6 +92,7 @@ class Ports(msgspec.Struct, frozen=True):
     """Where the processes listen, all on loopback."""
 
     gateway: int
+    admin: int
     worker: int
     simulator: int
 
@@ -109,44 +125,58 @@ class Child:
         return lines[-1] if lines else "it said nothing"
 
     def stop(self) -> None:
-        """Let the process finish what it serves, and end it if it does not."""
-        if self.exited:
-            return
+        """Let the process finish what it serves, and end it and its own children if it does not."""
         self._process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
 
 def run_dev(folder: Path, ports: Ports) -> None:
     """Run everything until Ctrl-C or SIGTERM; ``DevFailed`` says in one sentence what is in the way."""
-    # Whichever way the signal comes in the middle of starting, what was started is stopped again.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    started_s = time.monotonic()
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.default_int_handler)
+    folder = _made(folder)
     with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
-        folder = folder.resolve()
-        folder.mkdir(parents=True, exist_ok=True)
         stack.enter_context(_only_one(folder))
-        for port in (ports.gateway, ports.worker, ports.simulator):
-            _check_port(port)
-        environ = _environment(folder, ports)
-        database_url = _start_postgres(stack, folder)
-        environ["NUSAGATE_DATABASE_URL"] = database_url
-        simulator = _start(stack, "simulator", _simulator_arguments(folder, ports), environ, folder)
-        dev_file = asyncio.run(_prepare(folder, database_url, environ, ports))
-        worker = _start(stack, "worker", ["worker", "--port", str(ports.worker)], environ, folder)
-        gateway = _start(stack, "gateway", ["gateway", "--port", str(ports.gateway)], environ, folder)
-        children = [gateway, worker, simulator]
-        for child, url in zip(
-            children, (dev_file.gateway_url, dev_file.worker_url, dev_file.simulator_url), strict=True
-        ):
-            _wait_until_ready(child, f"{url}/healthz")
-        _write_private(folder / "dev.json", msgspec.json.format(msgspec.json.encode(dev_file)))
-        _greet(dev_file, folder, time.monotonic() - started_s)
-        _watch(children)
+        try:
+            _run(stack, folder, ports)
+        finally:
+            # An impatient second Ctrl-C must not leave half of it running.
+            for number in STOP_SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
     print("Stopped; the data stays in", folder)  # noqa: T201 - this command speaks to a person
+
+
+def _run(stack: contextlib.ExitStack, folder: Path, ports: Ports) -> None:
+    """Start everything in the order in which it is needed, and watch over it; ``stack`` stops it."""
+    started_s = time.monotonic()
+    for name, port in msgspec.structs.asdict(ports).items():
+        check_port(HOST, port, option=PORT_OPTIONS[name])
+    environ = _environment(folder, ports)
+    database_url = environ["NUSAGATE_DATABASE_URL"] = _start_postgres(stack, folder)
+    simulator = _start(stack, "simulator", _simulator_arguments(folder, ports), environ, folder)
+    dev_file = asyncio.run(_prepare(folder, database_url, environ, ports))
+    worker = _start(stack, "worker", ["worker", "--port", str(ports.worker)], environ, folder)
+    gateway = _start(stack, "gateway", ["gateway", "--port", str(ports.gateway)], environ, folder)
+    admin = _start(stack, "admin", ["admin", "--port", str(ports.admin)], environ, folder)
+    _wait_until_ready(simulator, dev_file.simulator_url)
+    _wait_until_ready(worker, dev_file.worker_url)
+    _wait_until_ready(gateway, dev_file.gateway_url)
+    _wait_until_ready(admin, dev_file.admin_url)
+    _write_private(folder / "dev.json", msgspec.json.format(msgspec.json.encode(dev_file)))
+    _greet(dev_file, folder, time.monotonic() - started_s)
+    _watch([gateway, admin, worker, simulator])
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DevFailed(f"{folder} cannot be used: {error.strerror}; choose another --data.") from error
+    return folder.resolve()
 
 
 def _start_postgres(stack: contextlib.ExitStack, folder: Path) -> str:
@@ -154,9 +184,23 @@ def _start_postgres(stack: contextlib.ExitStack, folder: Path) -> str:
     from gateway.db.embedded import EmbeddedPostgres  # noqa: PLC0415
 
     print("Starting Postgres …", flush=True)  # noqa: T201
-    postgres = EmbeddedPostgres(folder / "postgres")
-    stack.callback(_undisturbed, postgres.close)
+    with _signals_wait():
+        try:
+            postgres = EmbeddedPostgres(folder / "postgres")
+        except Exception as error:
+            raise DevFailed(f"Postgres did not start; see {folder / 'postgres' / 'log'}") from error
+        stack.callback(postgres.close)
     return postgres.url
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Let signals wait: what is half made could not be stopped."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start(
@@ -165,17 +209,8 @@ def _start(
     logs = folder / "logs"
     logs.mkdir(exist_ok=True)
     child = Child(name, arguments, environ, logs)
-    stack.callback(_undisturbed, child.stop)
+    stack.callback(child.stop)
     return child
-
-
-def _undisturbed(stop: Callable[[], None]) -> None:
-    """Stop something without letting an impatient second Ctrl-C leave half of it running."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        stop()
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 async def _prepare(folder: Path, database_url: str, environ: Mapping[str, str], ports: Ports) -> DevFile:
@@ -195,6 +230,7 @@ async def _prepare(folder: Path, database_url: str, environ: Mapping[str, str], 
         await connection.close()
     return DevFile(
         gateway_url=f"http://127.0.0.1:{ports.gateway}",
+        admin_url=f"http://127.0.0.1:{ports.admin}",
         worker_url=f"http://127.0.0.1:{ports.worker}",
         simulator_url=f"http://127.0.0.1:{ports.simulator}",
         database_url=database_url,
@@ -239,15 +275,17 @@ def _environment(folder: Path, ports: Ports) -> dict[str, str]:
     """The children's environment: the user's own, with secrets that were made once and kept."""
     secrets_file = folder / "dev.env"
     if not secrets_file.exists():
-        lines = [
-            f"{name}=v1:{secrets.token_hex(32)}"
-            for name in ("NUSAGATE_KEY_PEPPER", "NUSAGATE_SESSION_SECRET")
-        ]
+        lines = [f"{name}=v1:{secrets.token_hex(32)}" for name in SECRETS]
         _write_private(secrets_file, ("\n".join(lines) + "\n").encode())
     kept = dict(line.split("=", 1) for line in secrets_file.read_text().splitlines() if "=" in line)
     environ = {**os.environ, **kept}
+    for name in (*SECRETS, "NUSAGATE_DATABASE_URL"):
+        environ.pop(f"{name}_FILE", None)
     environ.setdefault("NUSAGATE_SPOOL_DIR", str(folder / "spool"))
     environ.setdefault("NUSAGATE_API_URL", f"http://127.0.0.1:{ports.gateway}")
+    environ.setdefault("NUSAGATE_PUBLIC_URL", f"http://127.0.0.1:{ports.admin}")
+    environ.setdefault("NUSAGATE_SMTP_URL", MAIL_PAGE)
+    environ.setdefault("NUSAGATE_SPOOL_DIR", str(folder / "spool"))
     if "NUSAGATE_CONFIG" not in environ:
         own = Path("nusagate.toml").resolve()
         catalogue = folder / "nusagate.toml"
@@ -273,22 +311,13 @@ def _only_one(folder: Path) -> Iterator[None]:
         yield
 
 
-def _check_port(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise DevFailed(f"Port {port} is in use; choose another with --port.") from error
-
-
 def _wait_until_ready(child: Child, url: str) -> None:
     deadline_s = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline_s:
         if child.exited:
             raise DevFailed(f"The {child.name} stopped: {child.last_words()} (see {child.log})")
         try:
-            with urllib.request.urlopen(url, timeout=1):  # noqa: S310 - our own child on loopback
+            with urllib.request.urlopen(f"{url}/healthz", timeout=1):  # noqa: S310 - our own child on loopback
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(POLL_S)
@@ -301,7 +330,7 @@ def _watch(children: list[Child]) -> None:
         for child in children:
             if child.exited:
                 raise DevFailed(f"The {child.name} stopped: {child.last_words()} (see {child.log})")
-        time.sleep(0.5)
+        time.sleep(WATCH_EVERY_S)
 
 
 def _read_dev_file(folder: Path) -> DevFile | None:
@@ -319,10 +348,13 @@ def _write_private(path: Path, content: bytes) -> None:
 
 def _greet(dev_file: DevFile, folder: Path, took_s: float) -> None:
     body = '{"model": "nusantara-base", "input": "Selamat pagi! Apa kabar?"}'
+    is_found = folder == Path(DEV_FOLDER).resolve()
+    database = "" if is_found else f"NUSAGATE_DATABASE_URL={shlex.quote(dev_file.database_url)} "
     print(  # noqa: T201
         f"""
 Nusagate is ready ({took_s:.1f} s).
 
+  Portal       {dev_file.admin_url}   (sign up there; mail shows on {dev_file.admin_url}/dev/mail)
   API          {dev_file.gateway_url}/v1
   Demo key     {dev_file.api_key}   (free plan: 10,000 tokens a month)
   Data, logs   {folder}
@@ -334,7 +366,7 @@ Try it:
     -H "Content-Type: application/json" \\
     -d '{body}'
 
-  .venv/bin/nusagate quota show --account {dev_file.account_id}
+  {database}{shlex.quote(sys.argv[0])} quota show --account {dev_file.account_id}
 
 Ctrl-C stops everything; the data stays.
 """,
@@ -348,8 +380,8 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
-def check_ports(gateway: int, worker: int, simulator: int) -> Ports:
+def check_ports(gateway: int, admin: int, worker: int, simulator: int) -> Ports:
     """Make the ports, which must differ."""
-    if len({gateway, worker, simulator}) != len(("gateway", "worker", "simulator")):
-        raise ConfigurationError("--port, --worker-port and --simulator-port must differ")
-    return Ports(gateway, worker, simulator)
+    if len({gateway, admin, worker, simulator}) != len(PORT_OPTIONS):
+        raise ConfigurationError(f"{', '.join(PORT_OPTIONS.values())} must differ")
+    return Ports(gateway, admin, worker, simulator)

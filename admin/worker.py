@@ -5,6 +5,7 @@ import contextlib
 import os
 from typing import Any
 
+from admin.jobs import admin_jobs
 from gateway.db.pool import AdvisoryLease, Pool, open_pool, pinger
 from gateway.errors import NusagateError
 from gateway.http.reading import Receive, Scope
@@ -54,7 +55,7 @@ class WorkerApp:
         except (OSError, NusagateError) as error:
             await send({"type": "lifespan.startup.failed", "message": f"Postgres cannot be reached: {error}"})
             return
-        jobs = gateway_jobs(self._settings.limits)
+        jobs = [*gateway_jobs(self._settings.limits), *admin_jobs(self._settings)]
         running = asyncio.create_task(run_jobs(jobs, self._db, AdvisoryLease(self._db)))
         await send({"type": "lifespan.startup.complete"})
         await receive()

@@ -35,8 +35,9 @@ from gateway.prices.service import BookCache
 from gateway.proxy.downstream import Send
 from gateway.proxy.exchange import Transport
 from gateway.proxy.exchanges import Exchanges
-from gateway.quota.service import PostgresQuota
+from gateway.quota.redis_quota import open_quota
 from gateway.runtime.logging import configure_logging, describe, get_logger
+from gateway.runtime.serve import spare_the_collector
 from gateway.runtime.settings import Settings, load_settings
 from gateway.upstream.catalogue import load_catalogue
 from gateway.upstream.client import UpstreamClient
@@ -61,7 +62,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     health = DatabaseHealth(settings.database_url, limits)
     spool = Spool(settings.spool_dir, max_batch=limits.batch_size, max_queue=limits.queue_size)
     spool.probe()
-    quota = PostgresQuota(db, limits, clock=None)
+    quota = await open_quota(db, limits, settings.redis_url)
     health.on_down.append(lambda: quota.fail_waiting(DatabaseUnavailable()))
     ledger = Ledger(db, limits, health=health, spool=spool)
     services = Services(
@@ -146,6 +147,7 @@ class GatewayApp:
                 self._services = await stack.enter_async_context(self._open_parts())
                 self._framework.state["services"] = self._services
                 self._drain_on_signal(self._services)
+                spare_the_collector()
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
         except NusagateError as error:

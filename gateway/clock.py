@@ -6,6 +6,7 @@ admitted, whatever the time is when it ends.
 
 import time
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import NewType, Protocol
 
 Month = NewType("Month", str)
@@ -15,6 +16,7 @@ Day = NewType("Day", str)
 """A calendar day in UTC, written ``2026-11-23``."""
 
 DECEMBER = 12
+PERIODS_KEPT = 64
 
 
 class Clock(Protocol):
@@ -58,6 +60,7 @@ def month_start(month: Month) -> datetime:
     return datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
 
 
+@lru_cache(maxsize=PERIODS_KEPT)
 def month_end(month: Month) -> datetime:
     """Return the first moment after a month, which is when its limits reset."""
     start = month_start(month)

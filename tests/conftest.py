@@ -18,7 +18,13 @@ from gateway.db.migrate import migrate
 from gateway.db.pool import Pool, open_pool
 from gateway.runtime.settings import Limits
 
-pytest_plugins = ["tests.plugins.cast", "tests.plugins.gateway"]
+pytest_plugins = [
+    "tests.plugins.cast",
+    "tests.plugins.billing",
+    "tests.plugins.gateway",
+    "tests.plugins.redis",
+    "tests.plugins.shop",
+]
 
 EMPTY = """
 DO $$

@@ -15,6 +15,7 @@ from gateway.db.pool import Connection, open_connection
 from gateway.errors import NusagateError
 from gateway.prices.service import books_at
 from gateway.quota import service as quota_service
+from gateway.quota.redis_server import examine
 from gateway.runtime.settings import Settings, load_settings
 from gateway.upstream.catalogue import Catalogue, Upstream, load_catalogue
 
@@ -49,7 +50,7 @@ async def _examine() -> list[Check]:
     models = ", ".join(sorted(catalogue.models))
     checks = [Check("configuration", ok=True, detail=f"{settings.config_path}: {models}")]
     checks += await _examine_database(settings, catalogue)
-    checks.append(_redis(settings))
+    checks.append(await _redis(settings))
     for upstream in {
         upstream.name: upstream for model in catalogue.models.values() for upstream in model.upstreams
     }.values():
@@ -109,10 +110,23 @@ async def _clock(connection: Connection) -> Check:
     return Check("clock", ok=skew_s <= CLOCK_SKEW_MAX_S, detail=f"{skew_s:.1f} s from the database's clock")
 
 
-def _redis(settings: Settings) -> Check:
+async def _redis(settings: Settings) -> Check:
     if settings.redis_url is None:
         return Check("redis", ok=True, detail="not configured; limits run on Postgres")
-    return Check("redis", ok=True, detail="configured; this version keeps its limits in Postgres")
+    try:
+        report = await examine(settings.redis_url)
+    except NusagateError as error:
+        return Check("redis", ok=False, detail=error.message)
+    skew_s = abs((report.now - CLOCK.now()).total_seconds())
+    faults = [*report.faults]
+    if skew_s > CLOCK_SKEW_MAX_S:
+        faults.append(f"its clock is {skew_s:.1f} s off")
+    warning = "; warning: it persists, and limits need no dump of it" if report.persists else ""
+    return Check(
+        "redis",
+        ok=not faults,
+        detail=f"version {report.version}, {report.role}: {', '.join(faults) or 'answers'}{warning}",
+    )
 
 
 def _upstream(upstream: Upstream) -> Check:

@@ -12,7 +12,7 @@ import rich_click as click
 from gateway.accounts import service as accounts
 from gateway.cli.output import emit, json_option
 from gateway.cli.parameters import MOMENT_TYPE
-from gateway.cli.session import connected
+from gateway.cli.session import command_environment, connected
 from gateway.clock import Month, month_start
 from gateway.db.pool import Connection
 from gateway.errors import InvalidValue
@@ -20,6 +20,8 @@ from gateway.ledger import service as ledger_service
 from gateway.ledger import store as ledger_store
 from gateway.ledger.model import Entry
 from gateway.quota import service as quota_service
+from gateway.quota.redis_server import engine_in_force
+from gateway.runtime.settings import load_limits, read_redis_url
 
 account_option = click.option(
     "--account", "account_id", type=click.UUID, required=True, help="The account's id."
@@ -37,11 +39,15 @@ def quota() -> None:
 @account_option
 @json_option
 def show_quota(*, account_id: UUID, as_json: bool) -> None:
-    """Show what an account has used and holds this month."""
+    """Show what an account has used and holds this month, and the engine that decides its limits now."""
 
     async def read(db: Connection) -> object:
         account = await accounts.get(db, account_id)
-        return await quota_service.show(db, account_id, account.limits.monthly_tokens, now=None)
+        environ = command_environment()
+        engine = await engine_in_force(read_redis_url(environ), load_limits(environ))
+        return await quota_service.show(
+            db, account_id, account.limits.monthly_tokens, now=None, engine=engine
+        )
 
     emit(msgspec.to_builtins(connected(read)), as_json=as_json)
 

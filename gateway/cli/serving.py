@@ -9,6 +9,7 @@ import rich_click as click
 from gateway.db.migrate import pending
 from gateway.db.pool import open_connection
 from gateway.errors import ConfigurationError, NusagateError
+from gateway.runtime.ports import check_port
 from gateway.runtime.serve import serve
 from gateway.runtime.settings import Settings, load_settings
 from gateway.upstream.catalogue import load_catalogue
@@ -33,6 +34,7 @@ def gateway(*, host: str, port: int, workers: int) -> None:
     """Serve the API until SIGTERM, then finish what is open and stop."""
     settings = load_settings(os.environ)
     load_catalogue(settings.config_path, os.environ)
+    check_port(host, port)
     check_database(settings)
     serve("gateway.app:create_app", host=host, port=port, workers=workers)
 
@@ -45,23 +47,28 @@ def gateway(*, host: str, port: int, workers: int) -> None:
 )
 def simulator(*, host: str, port: int, journal: Path | None) -> None:
     """Serve the model simulator: an OpenAI-compatible upstream whose behaviour a request can script."""
+    check_port(host, port)
     serve_simulator(host, port, journal)
 
 
 def check_database(settings: Settings) -> None:
     """Refuse to start on a database that cannot be reached or is not migrated, in one sentence."""
-    try:
-        missing = asyncio.run(_pending(settings))
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f"Postgres cannot be reached at NUSAGATE_DATABASE_URL: {type(error).__name__}"
-        ) from error
+    missing = asyncio.run(_pending(settings))
     if missing:
         raise DatabaseNotReady(f"The database lacks {', '.join(missing)}; run `nusagate migrate` first.")
 
 
 async def _pending(settings: Settings) -> list[str]:
-    connection = await open_connection(settings.database_url, settings.limits, application="nusagate-start")
+    try:
+        connection = await open_connection(
+            settings.database_url, settings.limits, application="nusagate-start"
+        )
+    except ValueError as error:
+        # The text of this error may show parts of the address, and so of its password.
+        raise ConfigurationError("NUSAGATE_DATABASE_URL is not an address of a Postgres database") from error
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise ConfigurationError(f"Postgres cannot be reached at NUSAGATE_DATABASE_URL: {reason}") from error
     try:
         return await pending(connection)
     finally:

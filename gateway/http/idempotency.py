@@ -26,17 +26,19 @@ class RequestInProgress(NusagateError):
     code = "request_in_progress"
 
 
-async def claim(db: Db, account_id: UUID, key: str, body: bytes, request_id: UUID) -> bytes | None:
+async def claim(
+    db: Db, account_id: UUID, key: str, request_id: UUID, *, endpoint: str, body: bytes
+) -> bytes | None:
     """Claim a key for a request, or return the answer that a repetition gets.
 
-    Raises ``InvalidValue``, ``RequestInProgress`` or ``IdempotencyConflict``.
+    A repetition is the same body sent to the same endpoint. Raises ``InvalidValue``, ``RequestInProgress`` or ``IdempotencyConflict``.
     """
     if not key.isprintable() or not 1 <= len(key) <= KEY_MAX_CHARACTERS:
         raise InvalidValue(
             f"Idempotency-Key must have 1 to {KEY_MAX_CHARACTERS} printable characters.",
             param="idempotency-key",
         )
-    digest = hashlib.sha256(body).digest()
+    digest = hashlib.sha256(endpoint.encode() + b"\n" + body).digest()
     claimed = await store.claim(db, account_id, key, digest, request_id)
     if claimed.request_id == request_id:
         return None
@@ -52,5 +54,5 @@ async def claim(db: Db, account_id: UUID, key: str, body: bytes, request_id: UUI
 
 
 async def give_up(db: Db, account_id: UUID, key: str, request_id: UUID) -> None:
-    """Free a key whose request was not served, so that it can be tried again."""
+    """Free a key whose request was not admitted, so that it can be tried again."""
     await store.release(db, account_id, key, request_id)

@@ -73,14 +73,17 @@ class Call:
         if key is None:
             await self._relay(order, record, replay_key=None)
             return
-        replay = await claim(services.db, record.account_id, key, body, self._request_id)
+        replay = await claim(
+            services.db, record.account_id, key, self._request_id, endpoint=self._endpoint, body=body
+        )
         if replay is not None:
             await self._reply(200, [*self._own_headers(), (b"content-type", b"application/json")], replay)
             return
         try:
             await self._relay(order, record, replay_key=key)
-        finally:
+        except Exception:
             await give_up(services.db, record.account_id, key, self._request_id)
+            raise
 
     async def refuse(self, error: Exception) -> None:
         """Answer with an error; one that is not ours is a bug, logged where it happened and without its text."""
@@ -97,7 +100,7 @@ class Call:
             order.reserve_request(self._request_id, record, limits.request_timeout_s)
         )
         services.last_used.mark(record.key_id, order.model.id, services.clock.now())
-        metrics.requests_total.labels(self._endpoint, "admitted").inc()
+        metrics.child(metrics.requests_total, self._endpoint, "admitted").inc()
         exchange = Exchange(
             services.transport,
             hold,
@@ -115,7 +118,7 @@ class Call:
         return [(b"x-request-id", self._label.encode())]
 
     async def _reply(self, status: int, headers: Headers, body: bytes) -> None:
-        metrics.requests_total.labels(self._endpoint, str(status)).inc()
+        metrics.child(metrics.requests_total, self._endpoint, str(status)).inc()
         await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
         await self._send({"type": "http.response.body", "body": body})
 

@@ -1,21 +1,23 @@
 -- claim_idempotency_key
--- Claims a key for a request, or tells who has it and how far that request is.
+-- Claims a key for a request, or tells who has it and how far that request is. A key whose request was released
+-- served nobody and is free again; who sees it so and does not get it lost it to another claim.
 WITH mine AS (
     INSERT INTO idempotency_key AS k (account_id, key, request_sha256, request_id, created_at, expires_at)
     VALUES ($1, $2, $3, $4, now(), now() + interval '24 hours')
     ON CONFLICT (account_id, key) DO UPDATE
         SET request_sha256 = $3, request_id = $4, created_at = now(), expires_at = now() + interval '24 hours', body = NULL
         WHERE k.expires_at <= now()
+            OR EXISTS (SELECT FROM request_intent i WHERE i.request_id = k.request_id AND i.state = 'released')
     RETURNING request_id
 )
 SELECT $4::uuid AS request_id, $3::bytea AS request_sha256, true AS open, NULL::bytea AS body FROM mine
 UNION ALL
-SELECT k.request_id, k.request_sha256, i.state IS NOT DISTINCT FROM 'open' OR i.state IS NULL AS open, k.body
+SELECT k.request_id, k.request_sha256, i.state IS DISTINCT FROM 'settled' AS open, k.body
 FROM idempotency_key k LEFT JOIN request_intent i ON i.request_id = k.request_id
 WHERE k.account_id = $1 AND k.key = $2 AND NOT EXISTS (SELECT FROM mine);
 
 -- release_idempotency_key
--- Frees a key whose request was refused or released: nothing was served, so it may be tried again.
+-- Frees a key whose request was not admitted, so that it may be tried again.
 DELETE FROM idempotency_key k
 WHERE k.account_id = $1 AND k.key = $2 AND k.request_id = $3
     AND NOT EXISTS (SELECT FROM request_intent i WHERE i.request_id = $3 AND i.state IN ('open', 'settled'));

@@ -78,44 +78,28 @@ async def read_body(headers: RequestHeaders, receive: Receive, limits: Limits) -
     if encoding is not None and encoding.lower() != "identity":
         raise InvalidValue("A compressed body is not accepted.", param="content-encoding")
     announced = headers.get(b"content-length")
-    if announced is not None and announced.isdigit() and int(announced) > limits.max_body_bytes:
+    announced_bytes = int(announced) if announced is not None and announced.isdigit() else None
+    if announced_bytes is not None and announced_bytes > limits.max_body_bytes:
         raise RequestTooLarge(f"The body is larger than {limits.max_body_bytes:,} bytes.")
-    first = await _next(receive, limits)
-    if not first["more_body"]:
-        return _checked(first["body"], limits)
-    return await _collect(first["body"], receive, limits)
-
-
-async def _collect(first: bytes, receive: Receive, limits: Limits) -> bytes:
-    parts = [first]
-    size = len(first)
     try:
         async with asyncio.timeout(limits.body_timeout_s):
-            more = True
-            while more:
-                message = await _next(receive, limits)
-                size += len(message["body"])
-                if size > limits.max_body_bytes:
-                    raise RequestTooLarge(f"The body is larger than {limits.max_body_bytes:,} bytes.")
-                parts.append(message["body"])
-                more = message["more_body"]
+            return await _collect(receive, limits, whole_bytes=announced_bytes)
     except TimeoutError as error:
         raise InvalidJson(f"The body did not arrive within {limits.body_timeout_s} s.") from error
-    return _checked(b"".join(parts), limits)
 
 
-async def _next(receive: Receive, limits: Limits) -> dict[str, Any]:
-    try:
-        async with asyncio.timeout(limits.body_timeout_s):
-            message = await receive()
-    except TimeoutError as error:
-        raise InvalidJson(f"The body did not arrive within {limits.body_timeout_s} s.") from error
-    if message["type"] == "http.disconnect":
-        raise ClientLeft
-    return message
-
-
-def _checked(body: bytes, limits: Limits) -> bytes:
-    if len(body) > limits.max_body_bytes:
-        raise RequestTooLarge(f"The body is larger than {limits.max_body_bytes:,} bytes.")
-    return body
+async def _collect(receive: Receive, limits: Limits, *, whole_bytes: int | None) -> bytes:
+    """Join the parts of a body until it is whole; the server says so late, what the client announced says it at once."""
+    parts = []
+    size = 0
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        parts.append(message["body"])
+        size += len(message["body"])
+        if size > limits.max_body_bytes:
+            raise RequestTooLarge(f"The body is larger than {limits.max_body_bytes:,} bytes.")
+        more = message["more_body"] and size != whole_bytes
+    return b"".join(parts)

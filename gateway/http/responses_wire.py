@@ -40,6 +40,10 @@ from gateway.upstream.routing import UpstreamCall
 
 CHAT_PATH = "/chat/completions"
 RESPONSES_PATH = "/responses"
+STREAM_TRANSLATORS: dict[Dialect, type[StreamTranslator]] = {
+    Dialect.CHAT: ChatStreamTranslator,
+    Dialect.RESPONSES: ResponsesStreamTranslator,
+}
 EMPTY = Answer(output=(), status=ResponseStatus.FAILED)
 
 
@@ -76,10 +80,10 @@ class ResponsesWire:
         """Write the request in the upstream's dialect."""
         self._dialect = upstream.dialect
         accept = "text/event-stream" if self.stream else "application/json"
+        if self.stream:
+            self._stream = STREAM_TRANSLATORS[upstream.dialect](self._draft)
         if upstream.dialect is Dialect.CHAT:
-            self._stream = ChatStreamTranslator(self._draft)
             return UpstreamCall(CHAT_PATH, self._chat_body(upstream), accept)
-        self._stream = ResponsesStreamTranslator(self._draft)
         return UpstreamCall(RESPONSES_PATH, self._responses_body(), accept)
 
     def open(self) -> bytes:

@@ -13,12 +13,14 @@ from gateway.errors import InvalidValue
 from gateway.http.openapi import openapi_document
 from gateway.http.reading import RequestHeaders, client_address
 from gateway.http.services import Services
+from gateway.http.wire_errors import LimitsUnavailable
 from gateway.keys.model import Endpoint, KeyRecord, check_ip, check_model
 from gateway.ledger import store as ledger_store
 from gateway.quota import model as quota_model
 from gateway.quota import service as quota_service
 from gateway.responses import service as responses_service
 from gateway.responses import store as responses_store
+from gateway.responses.conversation import ResponseNotFound
 from gateway.runtime import metrics
 from gateway.runtime.health import readiness
 from gateway.upstream.catalogue import Model
@@ -37,6 +39,8 @@ def _services(request: Caller) -> Services:
 
 async def _authenticate(request: Caller) -> tuple[Services, KeyRecord]:
     services = _services(request)
+    if services.meter.refuses:
+        raise LimitsUnavailable
     headers = RequestHeaders(request.scope, max_bytes=services.settings.limits.max_header_bytes)  # type: ignore[arg-type]
     record = await services.keys.authenticate(headers.presented_key or "")
     check_ip(record, client_address(request.scope, headers, services.settings.trusted_proxies))  # type: ignore[arg-type]
@@ -124,7 +128,13 @@ async def get_usage(request: Caller) -> Response[bytes]:
             f"'end' must be after 'start' by at most {USAGE_RANGE_MAX.days} days.", param="end"
         )
     rows = await ledger_store.usage(services.db, record.account_id, group_by, start, end)
-    view = await quota_service.show(services.db, record.account_id, record.limits.monthly_tokens, now=now)
+    view = await quota_service.show(
+        services.db,
+        record.account_id,
+        record.limits.monthly_tokens,
+        now=now,
+        engine=services.meter.engine,
+    )
     return _json(
         {
             "object": "usage",
@@ -149,14 +159,14 @@ async def get_usage(request: Caller) -> Response[bytes]:
 async def get_response(request: Caller, response_id: str) -> Response[bytes]:
     """Return a stored response of the caller's account."""
     services, record = await _authenticate(request)
-    return _json(await responses_store.find_response(services.db, record.account_id, response_id))
+    return _json(await responses_store.find_response(services.db, record.account_id, _askable(response_id)))
 
 
 @delete("/v1/responses/{response_id:str}", status_code=200)
 async def delete_response(request: Caller, response_id: str) -> Response[bytes]:
     """Forget a stored response."""
     services, record = await _authenticate(request)
-    await responses_store.delete_response(services.db, record.account_id, response_id)
+    await responses_store.delete_response(services.db, record.account_id, _askable(response_id))
     return _json({"id": response_id, "object": "response", "deleted": True})
 
 
@@ -171,7 +181,7 @@ async def list_input_items(request: Caller, response_id: str) -> Response[bytes]
     page = await responses_service.input_items_page(
         services.db,
         record.account_id,
-        response_id,
+        _askable(response_id),
         order=query.get("order", "desc"),
         limit=int(limit[:9]),
         after=query.get("after"),
@@ -183,7 +193,7 @@ async def list_input_items(request: Caller, response_id: str) -> Response[bytes]
 async def cancel_response(request: Caller, response_id: str) -> Response[bytes]:
     """Refuse: answers are stored when they have ended, and then there is nothing to cancel."""
     services, record = await _authenticate(request)
-    await responses_store.find_response(services.db, record.account_id, response_id)
+    await responses_store.find_response(services.db, record.account_id, _askable(response_id))
     raise InvalidValue(
         "This response has ended already; only a running one can be cancelled.", param="response_id"
     )
@@ -231,6 +241,13 @@ ROUTES = [
 ]
 
 
+def _askable(response_id: str) -> str:
+    """Return an id that Postgres can be asked for; no response has U+0000 in its id."""
+    if "\0" in response_id:
+        raise ResponseNotFound
+    return response_id
+
+
 def _usable(record: KeyRecord, model: Model) -> bool:
     return record.models is None or model.id in record.models
 
@@ -257,8 +274,8 @@ def _moment(name: str, text: str | None, default: datetime) -> datetime:
         return default
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise InvalidValue(
             f"{name!r} must be a time like 2026-11-01 or 2026-11-01T00:00:00Z.", param=name
         ) from error
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -8,6 +8,9 @@ import msgspec
 
 from gateway.units import AmountPico, TokenCounts
 
+JSON_NULL = msgspec.Raw(b"null")
+"""Raw JSON that is not there: a field that is raw or ``None`` could be written, but not be read again."""
+
 
 class EndReason(StrEnum):
     """The ways in which a request can end; there is no other."""
@@ -82,8 +85,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     kept_id: str | None = None
     kept_previous_id: str | None = None
     kept_days: int | None = None
-    kept_input: msgspec.Raw | None = None
-    kept_response: msgspec.Raw | None = None
+    kept_input: msgspec.Raw = JSON_NULL
+    kept_response: msgspec.Raw = JSON_NULL
     replay_key: str | None = None
     replay_body: str | None = None
 

@@ -71,7 +71,7 @@ gates_passed AS (
         SELECT account_id, count(*) AS requests,
             COALESCE(sum(GREATEST(0, (reserved_tokens - input_tokens - output_tokens) * 60000000
                 / NULLIF(tokens_per_minute, 0)
-                - (extract(epoch FROM closed_at - admitted_at) * 1000000)::bigint)), 0)::bigint AS refund_us
+                - GREATEST(0, (extract(epoch FROM closed_at - admitted_at) * 1000000)::bigint))), 0)::bigint AS refund_us
         FROM closed GROUP BY account_id
     ) c
     WHERE g.account_id = c.account_id
@@ -187,11 +187,12 @@ FROM usage_hourly WHERE account_id = $1 AND hour >= $2 AND hour < $3
 GROUP BY 1, 2 ORDER BY 1, 2;
 
 -- usage_by_user
--- Usage of an account in a range of whole UTC days, by end user.
+-- Usage of an account in the UTC days that a range of time touches, by end user.
 SELECT end_user AS grouped, currency, sum(requests)::bigint AS requests, sum(input_tokens)::bigint AS input_tokens,
     sum(output_tokens)::bigint AS output_tokens, sum(amount_pico) AS amount_pico
 FROM usage_user_daily
-WHERE account_id = $1 AND day >= ($2::timestamptz AT TIME ZONE 'UTC')::date AND day < ($3::timestamptz AT TIME ZONE 'UTC')::date
+WHERE account_id = $1 AND day >= ($2::timestamptz AT TIME ZONE 'UTC')::date
+    AND day <= (($3::timestamptz - interval '1 microsecond') AT TIME ZONE 'UTC')::date
 GROUP BY 1, 2 ORDER BY 1, 2;
 
 -- verify_one_entry_a_request

@@ -137,7 +137,9 @@ class Spool:
             self._descriptor = None
 
     async def _replay_file(self, path: Path, settle: Settle) -> int:
-        settlements = list(_read(path))
+        settlements, unreadable = _read(path)
+        for line in unreadable:
+            await self._refuse(line, path.name, msgspec.DecodeError())
         for start in range(0, len(settlements), REPLAY_BATCH):
             failpoint("spool.before_replay")
             await self._settle(settlements[start : start + REPLAY_BATCH], settle)
@@ -154,28 +156,33 @@ class Spool:
             if not is_poison(error):
                 raise
             if len(batch) == 1:
-                log.error("settlement refused", request_id=str(batch[0].request_id), **describe(error))
-                metrics.spool_refused_total.inc()
-                await asyncio.to_thread(self._set_aside, batch[0])
+                await self._refuse(ENCODER.encode(batch[0]), str(batch[0].request_id), error)
                 return
             for settlement in batch:
                 await self._settle([settlement], settle)
 
-    def _set_aside(self, settlement: Settlement) -> None:
+    async def _refuse(self, line: bytes, what: str, error: Exception) -> None:
+        """Set a line aside that a person has to look at; it is never thrown away."""
+        log.error("settlement refused", what=what, **describe(error))
+        metrics.spool_refused_total.inc()
+        await asyncio.to_thread(self._set_aside, line)
+
+    def _set_aside(self, line: bytes) -> None:
         with (self._folder / "refused").open("ab") as file:
-            file.write(ENCODER.encode(settlement) + b"\n")
+            file.write(line + b"\n")
             os.fsync(file.fileno())
 
 
-def _read(path: Path) -> Iterator[Settlement]:
-    """Read a file's settlements; a torn last line was never promised to anybody."""
-    for line in path.read_bytes().split(b"\n"):
-        if not line:
-            continue
+def _read(path: Path) -> tuple[list[Settlement], list[bytes]]:
+    """Read a file's settlements, and the whole lines that are none; a torn last line was never promised to anybody."""
+    settlements: list[Settlement] = []
+    unreadable: list[bytes] = []
+    for line in path.read_bytes().split(b"\n")[:-1]:
         try:
-            yield DECODER.decode(line)
+            settlements.append(DECODER.decode(line))
         except msgspec.DecodeError:
-            log.warning("spool line torn", count=len(line))
+            unreadable.append(line)
+    return settlements, unreadable
 
 
 @contextmanager

@@ -10,13 +10,13 @@ import msgspec
 from gateway.clock import monotonic_s
 from gateway.db.pool import UNAVAILABLE, Pool
 from gateway.ids import uuid7
-from gateway.ledger.model import Charge, EndReason, KeptAnswer, Settlement, UsageSource
+from gateway.ledger.model import JSON_NULL, Charge, EndReason, KeptAnswer, Settlement, UsageSource
 from gateway.ledger.service import Ledger
 from gateway.metering.charge import Delivery, charge
 from gateway.prices.model import cost
 from gateway.prices.service import BookCache
-from gateway.quota.model import Reservation, ReserveRequest
-from gateway.quota.service import PostgresQuota
+from gateway.quota.model import Engine, Reservation, ReserveRequest
+from gateway.quota.port import Quota
 from gateway.runtime import metrics
 from gateway.units import AmountPico, Tokens
 
@@ -26,7 +26,7 @@ MILLISECONDS_PER_SECOND = 1_000
 class Meter:
     """Admits requests and records how they end."""
 
-    def __init__(self, db: Pool, quota: PostgresQuota, ledger: Ledger, books: BookCache) -> None:
+    def __init__(self, db: Pool, quota: Quota, ledger: Ledger, books: BookCache) -> None:
         self._db = db
         self._quota = quota
         self._ledger = ledger
@@ -44,6 +44,11 @@ class Meter:
         return Hold(self, request, reservation, started_s)
 
     @property
+    def engine(self) -> Engine:
+        """The engine that decides limits at the moment."""
+        return self._quota.engine
+
+    @property
     def refuses(self) -> bool:
         """Whether a request that was admitted now could not be recorded."""
         return self._ledger.refuses
@@ -54,6 +59,7 @@ class Meter:
             book = await self._books.get(self._db, hold.reservation.book_id)
             settlement = _with_charge(settlement, charged, cost(book, hold.request.model, charged.counts))
         await self._ledger.settle(settlement)
+        self._quota.settled(hold.request, 0 if charged is None else charged.counts.total)
         _count(hold, settlement, charged)
 
     async def close(self) -> None:
@@ -113,8 +119,8 @@ class Hold:
             kept_id=None if kept is None else kept.response_id,
             kept_previous_id=None if kept is None else kept.previous_response_id,
             kept_days=None if kept is None else kept.keep_days,
-            kept_input=None if kept is None else kept.input_items,
-            kept_response=None if kept is None else kept.response,
+            kept_input=JSON_NULL if kept is None else kept.input_items,
+            kept_response=JSON_NULL if kept is None else kept.response,
             replay_key=None if replay is None else replay[0],
             replay_body=None if replay is None else replay[1].decode(),
         )
@@ -155,14 +161,14 @@ def _with_charge(settlement: Settlement, charged: Charge, amount_pico: AmountPic
 
 def _count(hold: Hold, settlement: Settlement, charged: Charge | None) -> None:
     model = hold.request.model
-    metrics.endings_total.labels(model, settlement.end_reason).inc()
-    metrics.request_seconds.labels(hold.request.endpoint).observe(
+    metrics.child(metrics.endings_total, model, settlement.end_reason).inc()
+    metrics.child(metrics.request_seconds, hold.request.endpoint).observe(
         settlement.duration_ms / MILLISECONDS_PER_SECOND
     )
     if charged is None:
         return
-    metrics.tokens_total.labels(model, "input").inc(charged.counts.input_total)
-    metrics.tokens_total.labels(model, "output").inc(charged.counts.output_total)
+    metrics.child(metrics.tokens_total, model, "input").inc(charged.counts.input_total)
+    metrics.child(metrics.tokens_total, model, "output").inc(charged.counts.output_total)
     overshoot = charged.counts.total - hold.reservation.reserved_tokens
     if overshoot > 0:
         metrics.quota_overshoot_tokens_total.inc(overshoot)

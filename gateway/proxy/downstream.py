@@ -32,7 +32,7 @@ class Downstream:
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._slow_timeout_s = slow_timeout_s
-        self._on_slow = on_slow
+        self._on_slow: Callable[[], None] | None = on_slow
         self._waiting_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -56,7 +56,8 @@ class Downstream:
         self.close()
 
     def close(self) -> None:
-        """Stop watching the client."""
+        """Stop watching the client, and let go of whoever wanted to know: in a cycle both would wait for the collector."""
+        self._on_slow = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -72,7 +73,7 @@ class Downstream:
         """Notice a client that takes nothing; one timer a stream is cheaper than one a write."""
         since = self._waiting_since
         waited_s = 0.0 if since is None else self._loop.time() - since
-        if waited_s >= self._slow_timeout_s:
+        if self._on_slow is not None and waited_s >= self._slow_timeout_s:
             self._on_slow()
             return
         self._timer = self._loop.call_later(self._slow_timeout_s - waited_s, self._look)

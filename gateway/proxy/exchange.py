@@ -107,6 +107,11 @@ class Exchange:
         return None if self._upstream is None else self._upstream.name
 
     @property
+    def _upstream_request_id(self) -> str:
+        """The digits of the request's id: llama.cpp's Python server refuses an ``x-request-id`` that is no UUID."""
+        return self._hold.request.request_id.hex
+
+    @property
     def remaining_output_tokens(self) -> int:
         """How much the upstream may still write, by what was delivered; never negative."""
         delivered = self._wire.delivery().delivered_bytes // 4
@@ -152,7 +157,7 @@ class Exchange:
         """Bring the upstream's answer to the client and name how that ended."""
         answer: UpstreamAnswer | None = None
         try:
-            async with self.interrupt:
+            with self.interrupt:
                 answer = await self._open()
                 await (self._relay_stream(answer) if self._wire.stream else self._take_body(answer))
             return EndReason.CLIENT_GONE_DRAINED if self.client_left else self._wire.ending()
@@ -176,7 +181,7 @@ class Exchange:
             self._transport.client,
             self._model,
             self._wire.prepare,
-            request_id=self._request_id,
+            request_id=self._upstream_request_id,
             total_timeout_s=self._transport.limits.request_timeout_s,
         )
         self._upstream = opened.upstream
@@ -234,7 +239,8 @@ class Exchange:
             return delivery
         texts = self._wire.texts()
         count = self._transport.client.count_tokens
-        counted = [await count(upstream, text, request_id=self._request_id) if text else 0 for text in texts]
+        request_id = self._upstream_request_id
+        counted = [await count(upstream, text, request_id=request_id) if text else 0 for text in texts]
         if None in counted:
             return delivery
         input_tokens, output_tokens = counted

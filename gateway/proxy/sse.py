@@ -63,6 +63,9 @@ class SseSplitter:
         Raises ``SseEventTooLarge``; after that the stream cannot be read any further.
         """
         if not self._pending:
+            if _is_plain(chunk) and len(chunk) <= self._max_event_bytes:
+                self._at_start = False
+                return [SseEvent(chunk, None, _plain_data(chunk))]
             return self._split(chunk)
         self._pending += chunk
         if BLANK_LINE.search(self._pending, self._searched_bytes) is None:
@@ -117,11 +120,24 @@ def _split_at_any_end(stream: bytes) -> tuple[list[bytes], bytes]:
     return frames, stream[start:]
 
 
+def _is_plain(content: bytes) -> bool:
+    """Tell whether bytes are one data line and LF LF: model upstreams send little else, and mostly in one piece."""
+    return (
+        content.startswith(DATA_PREFIX)
+        and content.endswith(FRAME_END)
+        and content.find(b"\n") == len(content) - len(FRAME_END)
+        and b"\r" not in content
+    )
+
+
+def _plain_data(content: bytes) -> bytes:
+    return content[len(DATA_PREFIX) : -len(FRAME_END)]
+
+
 def _read_fields(content: bytes) -> tuple[bytes | None, bytes | None]:
     """Return the name and the data of one whole event."""
-    # Model upstreams send nearly nothing but one data line and LF LF, so that form is not taken apart.
-    if content.startswith(DATA_PREFIX) and content.find(b"\n") == len(content) - 2 and b"\r" not in content:
-        return None, content[len(DATA_PREFIX) : -len(FRAME_END)]
+    if _is_plain(content):
+        return None, _plain_data(content)
     name = None
     data = []
     for line in content.splitlines():

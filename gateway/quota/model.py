@@ -1,6 +1,7 @@
 """What may be asked of the limits, and what they answer; the rule itself, for both engines to agree with."""
 
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 import msgspec
@@ -14,6 +15,13 @@ RETRY_AFTER_MAX_S = 60
 SECONDS_PER_HOUR = 3_600
 OUTPUT_TOKENS_MIN = 16
 """Some upstreams refuse a smaller output limit, so admitting less would only fail later."""
+
+
+class Engine(StrEnum):
+    """Where the limits are decided at the moment."""
+
+    REDIS = "redis"
+    POSTGRES = "postgres"
 
 
 class ReserveRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -44,6 +52,84 @@ class ReserveRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     concurrency: int | None = None
+
+
+class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What the limits say of one request; the same from every engine.
+
+    ``granted_output`` is for each answer. ``scope_used`` and ``scope_held`` belong to the limit that refused it, to the
+    account's month where none did. What remains of a minute limit is ``None`` where there is none.
+    """
+
+    refused_by: str | None
+    granted_output: int
+    admitted_at: datetime
+    month_used: int
+    month_held: int
+    scope_used: int
+    scope_held: int
+    retry_after_us: int
+    requests_remaining: int | None
+    requests_reset_us: int
+    tokens_remaining: int | None
+    tokens_reset_us: int
+
+
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that Redis admitted, on its way into Postgres; ``fence`` names what Redis knew when it did."""
+
+    request: ReserveRequest
+    granted_output: int
+    admitted_at: datetime
+    fence: int
+
+
+class Recording(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What became of an admission in Postgres; a request that was known before keeps its first terms.
+
+    ``outcome`` is ``recorded``, ``repeated`` (known and open), ``ended`` (known and closed), ``price`` (the model has no
+    price) or ``stale``: Redis did not know everything, so nothing was written.
+    """
+
+    request_id: UUID
+    outcome: str
+    granted_output: int
+    admitted_at: datetime
+    period: Month
+    book_id: str | None
+
+
+class Counter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What an account or a key has used and holds in a month or a day."""
+
+    subject_id: UUID
+    period: str
+    used_tokens: int
+    held_tokens: int
+
+
+class OpenHold(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A request in flight, as its end needs to know it."""
+
+    request_id: UUID
+    key_id: UUID
+    period: Month
+    day: Day
+    granted_output: int
+    reserved_tokens: int
+    admitted_at: datetime
+    tokens_per_minute: int | None
+
+
+class AccountSnapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """All that an account's limits follow from, as of one moment, under a fence of its own."""
+
+    account_id: UUID
+    fence: int
+    requests_tat_us: int
+    tokens_tat_us: int
+    counters: list[Counter]
+    holds: list[OpenHold]
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +218,7 @@ class QuotaView(msgspec.Struct, frozen=True, kw_only=True):
     held: int
     remaining: int | None
     resets_at: str
-    engine: str
+    engine: Engine
 
 
 def output_wanted(asked: int | None, model_max: int) -> Tokens:
@@ -145,7 +231,7 @@ def output_least(asked: int | None) -> Tokens:
     return Tokens(OUTPUT_TOKENS_MIN if asked is None else min(OUTPUT_TOKENS_MIN, asked))
 
 
-def view(period: Month, limit: int | None, used: int, held: int, engine: str) -> QuotaView:
+def view(period: Month, limit: int | None, used: int, held: int, engine: Engine) -> QuotaView:
     """Show a month; what remains is never negative, even after an overshoot."""
     return QuotaView(
         period=period,

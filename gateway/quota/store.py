@@ -1,4 +1,4 @@
-"""The limits in Postgres: one function call decides and records a batch."""
+"""The limits in Postgres: one function call decides a batch, records one, or reads what accounts may use."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,10 +10,20 @@ from gateway.clock import Day, Month
 from gateway.db.jsonb import jsonb_text
 from gateway.db.pool import Db, Pool, Row, retry_contention
 from gateway.db.queries import load_queries
-from gateway.quota.model import ReserveRequest
+from gateway.quota.model import (
+    AccountSnapshot,
+    Admission,
+    Counter,
+    Decision,
+    OpenHold,
+    Recording,
+    ReserveRequest,
+)
 
 QUERIES = load_queries(__package__)
 ENCODER = msgspec.json.Encoder()
+COUNTERS = msgspec.json.Decoder(list[Counter])
+HOLDS = msgspec.json.Decoder(list[OpenHold])
 
 
 async def reserve(db: Pool, requests: Sequence[ReserveRequest], now: datetime | None) -> dict[UUID, Row]:
@@ -21,6 +31,47 @@ async def reserve(db: Pool, requests: Sequence[ReserveRequest], now: datetime | 
     wanted = jsonb_text(ENCODER.encode(requests))
     rows = await retry_contention(lambda: db.fetch(QUERIES["reserve"], wanted, now))
     return {row["request_id"]: row for row in rows}
+
+
+def decision(row: Row) -> Decision:
+    """Read the decision in a row of ``reserve``."""
+    return Decision(
+        refused_by=row["refused_by"],
+        granted_output=row["granted_output"],
+        admitted_at=row["admitted_at"],
+        month_used=row["month_used"],
+        month_held=row["month_held"],
+        scope_used=row["scope_used"],
+        scope_held=row["scope_held"],
+        retry_after_us=row["retry_after_us"],
+        requests_remaining=row["requests_remaining"],
+        requests_reset_us=row["requests_reset_us"],
+        tokens_remaining=row["tokens_remaining"],
+        tokens_reset_us=row["tokens_reset_us"],
+    )
+
+
+async def record(db: Pool, admissions: Sequence[Admission]) -> dict[UUID, Recording]:
+    """Record a batch of requests that Redis admitted."""
+    admitted = jsonb_text(ENCODER.encode(admissions))
+    rows = await retry_contention(lambda: db.fetch(QUERIES["record"], admitted))
+    return {row["request_id"]: Recording(**dict(row)) for row in rows}
+
+
+async def fence(db: Pool, account_ids: Sequence[UUID]) -> dict[UUID, AccountSnapshot]:
+    """Take accounts from whoever knew them, and return all that their limits follow from."""
+    rows = await retry_contention(lambda: db.fetch(QUERIES["fence"], list(account_ids)))
+    return {
+        row["account_id"]: AccountSnapshot(
+            account_id=row["account_id"],
+            fence=row["fence"],
+            requests_tat_us=row["requests_tat_us"],
+            tokens_tat_us=row["tokens_tat_us"],
+            counters=COUNTERS.decode(row["counters"] or "[]"),
+            holds=HOLDS.decode(row["holds"] or "[]"),
+        )
+        for row in rows
+    }
 
 
 async def counters(

@@ -27,11 +27,15 @@ NAMES: Final = frozenset(
         "spool.after_replay",
         "sweeper.before_commit",
         "sweeper.after_commit",
+        "sync.in_freeze",
         "sync.after_freeze",
         "sync.after_lease",
         "sync.before_post",
         "sync.after_post",
+        "sync.before_accept",
         "sync.after_accept",
+        "reconcile.before_commit",
+        "reconcile.after_commit",
     }
 )
 """All of them, so that a test can go through the whole list."""

@@ -17,7 +17,7 @@ class Interrupted(Exception):
 
 
 class Interrupt(Generic[Reason]):
-    """A block of awaits that ``trigger`` can stop once; the first reason stays."""
+    """A block of awaits that ``trigger`` can stop once, written ``with``; the first reason stays."""
 
     def __init__(self) -> None:
         self.reason: Reason | None = None
@@ -32,7 +32,7 @@ class Interrupt(Generic[Reason]):
         if self._task is not None:
             self._task.cancel()
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         """Enter the block; ``Interrupted`` if it was stopped before it began."""
         if self.reason is not None:
             raise Interrupted
@@ -41,7 +41,7 @@ class Interrupt(Generic[Reason]):
         self._cancellations = self._task.cancelling()
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         """Leave the block; ``Interrupted`` in place of the cancellation that was ours."""

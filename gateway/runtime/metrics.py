@@ -3,6 +3,8 @@
 Labels hold only values from closed sets (codes, endings, models of the catalogue), never what a client sent.
 """
 
+from typing import Any, TypeVar
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -15,6 +17,8 @@ from prometheus_client import (
 from prometheus_client import values as _values
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
+
+Metric = TypeVar("Metric", Counter, Histogram)
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
@@ -47,6 +51,27 @@ usage_flaws_total = Counter(
 )
 quota_overshoot_tokens_total = Counter(
     "nusagate_quota_overshoot_tokens_total", "Tokens served above a reservation.", registry=REGISTRY
+)
+quota_engine = Gauge(
+    "nusagate_quota_engine",
+    "Processes whose limits this engine decides.",
+    ["engine"],
+    registry=REGISTRY,
+    multiprocess_mode="livesum",
+)
+quota_engine_switches_total = Counter(
+    "nusagate_quota_engine_switches_total",
+    "Changes of the engine that decides limits, by the new one.",
+    ["engine"],
+    registry=REGISTRY,
+)
+quota_rebuilds_total = Counter(
+    "nusagate_quota_rebuilds_total", "Accounts read from Postgres for Redis.", registry=REGISTRY
+)
+quota_stale_total = Counter(
+    "nusagate_quota_stale_total",
+    "Admissions of Redis that Postgres did not record, because Redis did not know everything.",
+    registry=REGISTRY,
 )
 settle_failures_total = Counter(
     "nusagate_settle_failures_total", "Settlements that did not commit at once.", registry=REGISTRY
@@ -84,6 +109,74 @@ ledger_violations = Gauge(
     ["invariant"],
     registry=REGISTRY,
     multiprocess_mode="max",
+)
+
+_children: dict[tuple[object, ...], Any] = {}
+
+
+def child(metric: Metric, *labels: str) -> Metric:
+    """Return a metric's child for these labels: once it is known, counting is all that a request pays for."""
+    found: Metric | None = _children.get((metric, *labels))
+    if found is None:
+        found = _children[metric, *labels] = metric.labels(*labels)
+    return found
+
+
+stripe_requests_total = Counter(
+    "nusagate_stripe_requests_total",
+    "Meter events sent to Stripe, by what came of it.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+stripe_reads_total = Counter(
+    "nusagate_stripe_reads_total", "Reads of Stripe, which are rationed.", registry=REGISTRY
+)
+stripe_circuit_open = Gauge(
+    "nusagate_stripe_circuit_open",
+    "1 while nothing is sent because Stripe refused the key.",
+    registry=REGISTRY,
+    multiprocess_mode="max",
+)
+stripe_batches = Gauge(
+    "nusagate_stripe_batches",
+    "Batches that are not confirmed, by state.",
+    ["state"],
+    registry=REGISTRY,
+    multiprocess_mode="max",
+)
+stripe_oldest_unsent_seconds = Gauge(
+    "nusagate_stripe_oldest_unsent_seconds",
+    "Age of the oldest usage that Stripe has not accepted.",
+    registry=REGISTRY,
+    multiprocess_mode="max",
+)
+stripe_parked_accounts = Gauge(
+    "nusagate_stripe_parked_accounts",
+    "Accounts whose customer Stripe does not know any more.",
+    registry=REGISTRY,
+    multiprocess_mode="max",
+)
+reconcile_findings_open = Gauge(
+    "nusagate_reconcile_findings_open",
+    "Differences between Stripe and the ledger, by kind.",
+    ["kind"],
+    registry=REGISTRY,
+    multiprocess_mode="max",
+)
+webhooks_total = Counter(
+    "nusagate_webhooks_total",
+    "Events of Stripe's that came in, by what became of them.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+webhooks_waiting = Gauge(
+    "nusagate_webhooks_waiting",
+    "Events of Stripe's that are kept and not worked off.",
+    registry=REGISTRY,
+    multiprocess_mode="max",
+)
+webhooks_failed_total = Counter(
+    "nusagate_webhooks_failed_total", "Events of Stripe's that were given up.", registry=REGISTRY
 )
 
 

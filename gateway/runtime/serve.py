@@ -4,6 +4,7 @@ Granian stops listening at SIGTERM and waits for open connections without a limi
 tells every worker to drain (SIGUSR1); a worker then ends what is still open after its shutdown limit.
 """
 
+import gc
 import os
 import signal
 import tempfile
@@ -18,6 +19,7 @@ BACKLOG = 4096
 HEADER_READ_TIMEOUT_MS = 30_000
 CONNECTION_BUFFER_BYTES = 64 * 1024
 KILL_AFTER_S = 60
+ALLOCATIONS_BETWEEN_COLLECTIONS = 20_000
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -58,3 +60,14 @@ def serve(target: str, *, host: str, port: int, workers: int) -> None:
         respawn_failed_workers=True,
         respawn_interval=0.1,
     ).serve()
+
+
+def spare_the_collector() -> None:
+    """Keep the garbage collector from walking what was made at start, and let it look less often.
+
+    Requests leave no cycles behind, so at Python's default of 700 allocations it would find nothing, at a tenth of the
+    processor's time. Call it in a worker, once everything that lives as long as the process is there.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(ALLOCATIONS_BETWEEN_COLLECTIONS)

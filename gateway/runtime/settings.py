@@ -8,13 +8,15 @@ file that holds the value, which is how container platforms hand over secrets.
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
 from gateway.errors import ConfigurationError
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+LimitsKind = TypeVar("LimitsKind", bound=msgspec.Struct)
 
 PREFIX = "NUSAGATE_"
 PEPPER_LENGTH_MIN = 16
@@ -40,6 +42,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     database_pool_size: int = 8
     database_timeout_s: int = 5
     lock_timeout_s: int = 3
+    redis_timeout_ms: int = 50
     batch_size: int = 256
     queue_size: int = 20_000
     key_cache_entries: int = 50_000
@@ -79,27 +82,32 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     """Read and check all settings; ``ConfigurationError`` names the variable that is missing or wrong."""
     return Settings(
         database_url=read_database_url(environ),
-        redis_url=_optional(environ, "NUSAGATE_REDIS_URL"),
-        config_path=Path(_optional(environ, "NUSAGATE_CONFIG") or "nusagate.toml"),
-        spool_dir=Path(_optional(environ, "NUSAGATE_SPOOL_DIR") or "nusagate-spool"),
-        peppers=parse_secrets("NUSAGATE_KEY_PEPPER", _required(environ, "NUSAGATE_KEY_PEPPER")),
-        public_url=_url(environ, "NUSAGATE_PUBLIC_URL", "http://127.0.0.1:8081"),
-        api_url=_url(environ, "NUSAGATE_API_URL", "http://127.0.0.1:8080"),
+        redis_url=read_redis_url(environ),
+        config_path=Path(read_optional(environ, "NUSAGATE_CONFIG") or "nusagate.toml"),
+        spool_dir=Path(read_optional(environ, "NUSAGATE_SPOOL_DIR") or "nusagate-spool"),
+        peppers=parse_secrets("NUSAGATE_KEY_PEPPER", read_required(environ, "NUSAGATE_KEY_PEPPER")),
+        public_url=read_url(environ, "NUSAGATE_PUBLIC_URL", "http://127.0.0.1:8081"),
+        api_url=read_url(environ, "NUSAGATE_API_URL", "http://127.0.0.1:8080"),
         trusted_proxies=_networks(environ, "NUSAGATE_TRUSTED_PROXIES"),
-        json_logs=_optional(environ, "NUSAGATE_LOG_FORMAT") != "console",
+        json_logs=read_optional(environ, "NUSAGATE_LOG_FORMAT") != "console",
         limits=load_limits(environ),
     )
 
 
 def load_limits(environ: Mapping[str, str]) -> Limits:
+    """Read the limits of the gateway and the processes beside it; see ``read_limits``."""
+    return read_limits(environ, Limits)
+
+
+def read_limits(environ: Mapping[str, str], kind: type[LimitsKind]) -> LimitsKind:
     """Read the limits that differ from their defaults; every one is a whole number of at least 1."""
     given: dict[str, int] = {}
-    for field in msgspec.structs.fields(Limits):
+    for field in msgspec.structs.fields(kind):
         name = PREFIX + field.name.upper()
-        text = _optional(environ, name)
+        text = read_optional(environ, name)
         if text is not None:
             given[field.name] = _whole_number(name, text)
-    return Limits(**given)
+    return kind(**given)
 
 
 def parse_secrets(name: str, text: str) -> dict[int, bytes]:
@@ -122,14 +130,23 @@ def parse_secrets(name: str, text: str) -> dict[int, bytes]:
 
 def read_database_url(environ: Mapping[str, str]) -> str:
     """Read the address of Postgres; ``ConfigurationError`` if it is missing or is none."""
-    url = _required(environ, "NUSAGATE_DATABASE_URL")
+    url = read_required(environ, "NUSAGATE_DATABASE_URL")
     if not url.startswith(("postgres://", "postgresql://")):
         raise ConfigurationError("NUSAGATE_DATABASE_URL must start with postgresql://")
     return url
 
 
-def _url(environ: Mapping[str, str], name: str, default: str) -> str:
-    url = _optional(environ, name) or default
+def read_redis_url(environ: Mapping[str, str]) -> str | None:
+    """Read the address of Redis, which an installation need not have; ``ConfigurationError`` if it is none."""
+    url = read_optional(environ, "NUSAGATE_REDIS_URL")
+    if url is not None and not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ConfigurationError("NUSAGATE_REDIS_URL must start with redis://, rediss:// or unix://")
+    return url
+
+
+def read_url(environ: Mapping[str, str], name: str, default: str) -> str:
+    """Read a web address without its last slash; ``ConfigurationError`` if it is none."""
+    url = read_optional(environ, name) or default
     if not url.startswith(("http://", "https://")):
         raise ConfigurationError(f"{name} must start with http:// or https://")
     return url.rstrip("/")
@@ -139,21 +156,23 @@ def _networks(environ: Mapping[str, str], name: str) -> tuple[Network, ...]:
     try:
         return tuple(
             ipaddress.ip_network(part.strip())
-            for part in (_optional(environ, name) or "").split(",")
+            for part in (read_optional(environ, name) or "").split(",")
             if part.strip()
         )
     except ValueError as error:
         raise ConfigurationError(f"{name} must be a list of networks like 10.0.0.0/8: {error}") from error
 
 
-def _required(environ: Mapping[str, str], name: str) -> str:
-    value = _optional(environ, name)
+def read_required(environ: Mapping[str, str], name: str) -> str:
+    """Read a variable or the file that ``NAME_FILE`` names; ``ConfigurationError`` if there is neither."""
+    value = read_optional(environ, name)
     if value is None:
         raise ConfigurationError(f"{name} is not set")
     return value
 
 
-def _optional(environ: Mapping[str, str], name: str) -> str | None:
+def read_optional(environ: Mapping[str, str], name: str) -> str | None:
+    """Read a variable or the file that ``NAME_FILE`` names; ``None`` where it is missing or empty."""
     path = environ.get(f"{name}_FILE")
     if path and environ.get(name):
         raise ConfigurationError(f"{name} and {name}_FILE are both set; keep one")

@@ -71,6 +71,7 @@ class UpstreamAnswer:
     """One answer of an upstream; whoever opened it must close it."""
 
     __slots__ = (
+        "_announced_bytes",
         "_closed",
         "_ended",
         "_idle_timeout_s",
@@ -86,6 +87,7 @@ class UpstreamAnswer:
     ) -> None:
         self.status = response.status
         self.headers: Mapping[str, str] = _kept_headers(response)
+        self._announced_bytes = int(response.get_header("content-length") or -1)
         self._request = request
         self._read = response.body_reader.read_chunk
         self._watchdog = watchdog
@@ -119,7 +121,8 @@ class UpstreamAnswer:
         """Return the rest of the body; ``UpstreamAnswerTooLarge`` as soon as it exceeds ``max_bytes``."""
         chunks: list[bytes] = []
         size = 0
-        while (chunk := await self.read_chunk()) is not None:
+        # Where the upstream said how much is coming, there is no need to be told that nothing more comes.
+        while (not chunks or size != self._announced_bytes) and (chunk := await self.read_chunk()) is not None:
             size += len(chunk)
             if size > max_bytes:
                 raise UpstreamAnswerTooLarge

@@ -15,9 +15,12 @@ T = TypeVar("T")
 
 
 class Watchdog:
-    """Bounds each wait on one answer, and all of them together by ``total_timeout_s`` from now on."""
+    """Bounds each wait on one answer, and all of them together by ``total_timeout_s`` from now on.
 
-    __slots__ = ("_deadline", "_fired", "_loop", "_task", "_timer", "_timer_at", "_total_deadline")
+    All waits are those of one task, whichever waits first: asking each time would cost more than the rest of a wait.
+    """
+
+    __slots__ = ("_deadline", "_fired", "_loop", "_task", "_timer", "_timer_at", "_total_deadline", "_waiting")
 
     def __init__(self, total_timeout_s: float) -> None:
         self._loop = asyncio.get_running_loop()
@@ -26,6 +29,7 @@ class Watchdog:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._task: asyncio.Task[object] | None = None
+        self._waiting = False
         self._fired = False
 
     async def wait(self, start: Callable[[], Awaitable[T]], timeout_s: float) -> T:
@@ -34,15 +38,15 @@ class Watchdog:
         The client underneath may return a result although its task was cancelled meanwhile, so after every
         wait the task itself is asked: a cancellation is never lost, whoever it came from.
         """
-        task = asyncio.current_task()
+        task = self._task = self._task or asyncio.current_task()
         assert task is not None
         cancellations = task.cancelling()
         self._set_deadline(timeout_s)
-        self._task = task
+        self._waiting = True
         try:
             return await start()
         finally:
-            self._task = None
+            self._waiting = False
             if task.cancelling() > cancellations:
                 self._raise_cancellation(task, cancellations)
 
@@ -75,7 +79,7 @@ class Watchdog:
     def _look(self) -> None:
         """Cancel the wait that is overdue, or look again when the present one would be."""
         self._timer = None
-        if self._task is None:
+        if self._task is None or not self._waiting:
             return
         if self._loop.time() < self._deadline:
             self._arm()

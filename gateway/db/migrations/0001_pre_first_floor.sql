@@ -96,7 +96,10 @@ CREATE TABLE quota_gate (
     account_id      uuid PRIMARY KEY REFERENCES account,
     requests_tat_us bigint NOT NULL DEFAULT 0,
     tokens_tat_us   bigint NOT NULL DEFAULT 0,
-    in_flight       bigint NOT NULL DEFAULT 0
+    in_flight       bigint NOT NULL DEFAULT 0,
+    -- Moves on whenever what Redis knows of the account is no longer everything: what was decided by an older
+    -- number is not recorded.
+    fence           bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 
 -- What a subject (an account or a key) has used and holds in a period ('2026-11' or '2026-11-23').
@@ -141,8 +144,9 @@ CREATE TABLE request_intent (
     closed_at          timestamptz
 );
 
--- Serves the sweep for abandoned requests and the proof that nothing is held when idle.
-CREATE INDEX request_intent_open ON request_intent (deadline) WHERE state = 'open';
+-- Serves the reading of what an account holds, the sweep for abandoned requests, and the proof that nothing is held
+-- when idle.
+CREATE INDEX request_intent_open ON request_intent (account_id) WHERE state = 'open';
 
 -- Serves the clearing of old closed rows.
 CREATE INDEX request_intent_closed ON request_intent (closed_at) WHERE state <> 'open';
@@ -258,7 +262,7 @@ CREATE TABLE stored_response (
     expires_at           timestamptz NOT NULL,
     previous_response_id text,
     model                text NOT NULL,
-    -- json, not jsonb: what is kept is returned to the letter.
+    -- json, not jsonb: what is kept is returned as it was written.
     input_items          json NOT NULL,
     response             json NOT NULL
 );
@@ -513,7 +517,7 @@ BEGIN
         ELSIF v_book IS NULL OR NOT EXISTS (
             SELECT FROM price_rate p WHERE p.book_id = v_book AND p.model = r.model) THEN
             refused_by := 'price';
-        ELSIF v_grant < r.output_min THEN
+        ELSIF v_grant < LEAST(r.output_min, r.output_tokens) THEN
             refused_by := v_scope;
             retry_after_us := 60000000;
         ELSIF r.concurrency <= v_gate.in_flight THEN
@@ -554,6 +558,7 @@ BEGIN
             v_intent.state := 'open';
             v_intents := v_intents || v_intent;
             v_gate.in_flight := v_gate.in_flight + 1;
+            v_gate.fence := v_gate.fence + 1;
             v_gate.requests_tat_us := COALESCE(v_requests_tat, v_gate.requests_tat_us);
             v_gate.tokens_tat_us := COALESCE(v_tokens_tat, v_gate.tokens_tat_us);
             v_month.held_tokens := v_month.held_tokens + v_intent.reserved_tokens;
@@ -590,7 +595,164 @@ BEGIN
         GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
         ON CONFLICT ON CONSTRAINT quota_counter_pkey DO UPDATE SET held_tokens = c.held_tokens + EXCLUDED.held_tokens;
     UPDATE quota_gate g
-        SET in_flight = n.in_flight, requests_tat_us = n.requests_tat_us, tokens_tat_us = n.tokens_tat_us
+        SET in_flight = n.in_flight, requests_tat_us = n.requests_tat_us, tokens_tat_us = n.tokens_tat_us,
+            fence = n.fence
         FROM unnest(v_gates) AS n WHERE g.account_id = n.account_id;
+END
+$$;
+
+-- Records a batch of requests that Redis admitted, as reserve_v1 would have written them. The fence proves that Redis
+-- knew everything; the limits that count tokens or requests at once are guarded here again, whatever Redis said. Where
+-- either does not hold for one request, nothing of its account is written, and it is answered 'stale'.
+CREATE FUNCTION record_v1(p_admissions jsonb) RETURNS TABLE (
+    request_id     uuid,
+    outcome        text,
+    granted_output bigint,
+    admitted_at    timestamptz,
+    period         text,
+    book_id        text
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    c_minute_us CONSTANT bigint := 60000000;
+BEGIN
+    -- A statement of its own, so that the next one sees all that was written under the locks before.
+    PERFORM FROM quota_gate g
+    WHERE g.account_id IN (SELECT (a -> 'request' ->> 'account_id')::uuid FROM jsonb_array_elements(p_admissions) AS a)
+    ORDER BY g.account_id FOR UPDATE;
+
+    RETURN QUERY
+    WITH wanted AS (
+        SELECT q.*, a.granted_output, a.admitted_at, a.fence,
+            to_char(a.admitted_at AT TIME ZONE 'UTC', 'YYYY-MM') AS period,
+            to_char(a.admitted_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day,
+            (extract(epoch FROM a.admitted_at) * 1000000)::bigint AS admitted_us,
+            q.input_tokens + q.choices * a.granted_output AS reserved_tokens
+        FROM jsonb_to_recordset(p_admissions) AS a(
+            request jsonb, granted_output bigint, admitted_at timestamptz, fence bigint)
+        CROSS JOIN LATERAL jsonb_to_record(a.request) AS q(
+            request_id uuid, account_id uuid, key_id uuid, model text, endpoint text, stream boolean,
+            end_user text, plan_id text, billable boolean, currency text, input_tokens bigint,
+            choices bigint, deadline_s bigint, month_limit bigint, day_limit bigint, key_limit bigint,
+            requests_per_minute bigint, tokens_per_minute bigint, concurrency bigint)
+    ),
+    compared AS (
+        SELECT w.*, r.book_id,
+            g.fence <> w.fence
+            OR g.in_flight + count(*) OVER (PARTITION BY w.account_id) > w.concurrency
+            OR m.used_tokens + m.held_tokens
+                + sum(w.reserved_tokens) OVER (PARTITION BY w.account_id, w.period) > w.month_limit
+            OR d.used_tokens + d.held_tokens
+                + sum(w.reserved_tokens) OVER (PARTITION BY w.account_id, w.day) > w.day_limit
+            OR k.used_tokens + k.held_tokens
+                + sum(w.reserved_tokens) OVER (PARTITION BY w.account_id, w.key_id, w.period) > w.key_limit
+            AS is_beyond
+        FROM wanted w
+        JOIN quota_gate g ON g.account_id = w.account_id
+        CROSS JOIN LATERAL quota_read(w.account_id, w.account_id, w.period) AS m
+        CROSS JOIN LATERAL quota_read(w.account_id, w.account_id, w.day) AS d
+        CROSS JOIN LATERAL quota_read(w.account_id, w.key_id, w.period) AS k
+        LEFT JOIN LATERAL (
+            SELECT b.book_id FROM price_book b JOIN price_rate p ON p.book_id = b.book_id AND p.model = w.model
+            WHERE b.currency = w.currency AND b.published_at IS NOT NULL
+              AND b.effective_from <= w.admitted_at AND (b.effective_to IS NULL OR w.admitted_at < b.effective_to)
+            LIMIT 1
+        ) AS r ON true
+    ),
+    judged AS (
+        SELECT c.*, i.output_tokens AS known_output, i.admitted_at AS known_at, i.period AS known_period,
+            i.book_id AS known_book,
+            CASE WHEN i.state = 'open' THEN 'repeated'
+                WHEN i.state IS NOT NULL THEN 'ended'
+                WHEN bool_or(c.is_beyond) OVER (PARTITION BY c.account_id) THEN 'stale'
+                WHEN c.book_id IS NULL THEN 'price'
+                ELSE 'recorded' END AS outcome
+        FROM compared c LEFT JOIN request_intent i ON i.request_id = c.request_id
+    ),
+    written AS (
+        INSERT INTO request_intent (
+            request_id, account_id, key_id, model, endpoint, stream, end_user, plan_id, billable, currency, book_id,
+            admitted_at, period, day, input_tokens, output_tokens, reserved_tokens, tokens_per_minute, deadline,
+            heartbeat_at)
+        SELECT j.request_id, j.account_id, j.key_id, j.model, j.endpoint, j.stream, j.end_user, j.plan_id, j.billable,
+            j.currency, j.book_id, j.admitted_at, j.period, j.day, j.input_tokens, j.granted_output,
+            j.reserved_tokens, j.tokens_per_minute, j.admitted_at + make_interval(secs => j.deadline_s),
+            clock_timestamp()
+        FROM judged j WHERE j.outcome = 'recorded'
+    ),
+    counted AS (
+        INSERT INTO quota_counter AS q (account_id, subject_id, period, held_tokens)
+        SELECT j.account_id, s.subject_id, s.period, sum(j.reserved_tokens)
+        FROM judged j
+        CROSS JOIN LATERAL (
+            VALUES (j.account_id, j.period), (j.account_id, j.day), (j.key_id, j.period)
+        ) AS s(subject_id, period)
+        WHERE j.outcome = 'recorded'
+        GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        ON CONFLICT ON CONSTRAINT quota_counter_pkey DO UPDATE SET held_tokens = q.held_tokens + EXCLUDED.held_tokens
+    ),
+    costs AS (
+        SELECT j.account_id, j.admitted_us, j.request_id,
+            ceil_div(c_minute_us, j.requests_per_minute) AS requests_us,
+            ceil_div(c_minute_us * j.reserved_tokens, j.tokens_per_minute) AS tokens_us
+        FROM judged j WHERE j.outcome = 'recorded'
+    ),
+    steps AS (
+        -- GCRA for a batch: an arrival time is at least an admission's moment, its cost and the costs after it.
+        SELECT c.account_id, c.requests_us, c.tokens_us,
+            CASE WHEN c.requests_us IS NOT NULL THEN c.admitted_us + sum(c.requests_us) OVER later END AS requests_tat_us,
+            CASE WHEN c.tokens_us IS NOT NULL THEN c.admitted_us + sum(c.tokens_us) OVER later END AS tokens_tat_us
+        FROM costs c
+        WINDOW later AS (PARTITION BY c.account_id ORDER BY c.admitted_us DESC, c.request_id DESC)
+    ),
+    passed AS (
+        UPDATE quota_gate g
+        SET in_flight = g.in_flight + n.requests,
+            requests_tat_us = GREATEST(g.requests_tat_us + n.requests_us, n.requests_tat_us),
+            tokens_tat_us = GREATEST(g.tokens_tat_us + n.tokens_us, n.tokens_tat_us)
+        FROM (
+            SELECT s.account_id, count(*) AS requests,
+                COALESCE(sum(s.requests_us), 0) AS requests_us, max(s.requests_tat_us) AS requests_tat_us,
+                COALESCE(sum(s.tokens_us), 0) AS tokens_us, max(s.tokens_tat_us) AS tokens_tat_us
+            FROM steps s GROUP BY s.account_id
+        ) AS n
+        WHERE g.account_id = n.account_id
+    )
+    SELECT j.request_id, j.outcome, COALESCE(j.known_output, j.granted_output), COALESCE(j.known_at, j.admitted_at),
+        COALESCE(j.known_period, j.period), COALESCE(j.known_book, j.book_id)
+    FROM judged j;
+END
+$$;
+
+-- Moves the fences of accounts on, and returns all that their limits follow from, as of one moment: nothing that was
+-- admitted under an older fence can be recorded after it.
+CREATE FUNCTION fence_v1(p_account_ids uuid[]) RETURNS TABLE (
+    account_id      uuid,
+    fence           bigint,
+    requests_tat_us bigint,
+    tokens_tat_us   bigint,
+    counters        jsonb,
+    holds           jsonb
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    -- Requests of the day before may still be in flight, and Redis' clock may be a little behind.
+    v_day text := to_char((clock_timestamp() - interval '1 day') AT TIME ZONE 'UTC', 'YYYY-MM-DD');
+BEGIN
+    -- A statement of its own, so that the next one sees all that was written under the locks before.
+    PERFORM FROM quota_gate g WHERE g.account_id = ANY (p_account_ids) ORDER BY g.account_id FOR UPDATE;
+
+    RETURN QUERY
+    UPDATE quota_gate g SET fence = g.fence + 1 WHERE g.account_id = ANY (p_account_ids)
+    RETURNING g.account_id, g.fence, g.requests_tat_us, g.tokens_tat_us,
+        (SELECT jsonb_agg(jsonb_build_object('subject_id', c.subject_id, 'period', c.period,
+                'used_tokens', c.used_tokens, 'held_tokens', c.held_tokens))
+            FROM quota_counter c
+            WHERE c.account_id = g.account_id
+              AND c.period COLLATE "C" >= left(v_day, CASE length(c.period) WHEN 7 THEN 7 ELSE 10 END)),
+        (SELECT jsonb_agg(jsonb_build_object('request_id', i.request_id, 'key_id', i.key_id, 'period', i.period,
+                'day', i.day, 'granted_output', i.output_tokens, 'reserved_tokens', i.reserved_tokens,
+                'admitted_at', i.admitted_at, 'tokens_per_minute', i.tokens_per_minute))
+            FROM request_intent i WHERE i.account_id = g.account_id AND i.state = 'open');
 END
 $$;

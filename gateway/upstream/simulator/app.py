@@ -1,5 +1,6 @@
 """The simulator as a plain ASGI application: its routes, and what a request goes through."""
 
+import re
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from gateway.upstream.simulator.responses import (
 from gateway.upstream.simulator.script import FaultKind, Script
 from gateway.upstream.simulator.wire import ClientGone, Exchange, Message, Receive, Send
 
+GATEWAY_ID = re.compile(r"[0-9a-f]{32}")
 TOO_MANY_REQUESTS = 429
 SERVER_ERRORS_FROM = 500
 
@@ -87,7 +89,7 @@ class SimulatorApp:
         """Deliver an answer of either dialect."""
         prompt = answer.prompt
         served = Served(
-            request_id=exchange.header(b"x-request-id"),
+            request_id=_label(exchange.header(b"x-request-id")),
             id=answer.id,
             dialect=prompt.dialect.value,
             is_stream=prompt.is_stream,
@@ -107,7 +109,7 @@ class SimulatorApp:
     async def _embeddings(self, exchange: Exchange, body: dict[str, Any]) -> None:
         prompt = read_embeddings(body)
         served = Served(
-            request_id=exchange.header(b"x-request-id"),
+            request_id=_label(exchange.header(b"x-request-id")),
             id=f"embd-{secrets.token_hex(24)}",
             dialect="embeddings",
             is_stream=False,
@@ -173,6 +175,11 @@ def _error(
     message: str, code: str, *, kind: str = "invalid_request_error", param: str | None = None
 ) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def _label(digits: str | None) -> str | None:
+    """Write a request's id as the gateway writes it everywhere but to upstreams, who get the digits alone."""
+    return f"req_{digits}" if digits and GATEWAY_ID.fullmatch(digits) else digits
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

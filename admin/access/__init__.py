@@ -1,0 +1,1 @@
+"""Who somebody is: sign-up, login, sessions, second factor, and what slows down those who guess."""

@@ -1,0 +1,76 @@
+"""Logging in: a password, then the second factor where there is one, each slowed down for who guesses.
+
+The answer and its time are the same for an address that nobody has.
+"""
+
+from admin.access import delays, second_factor, sessions, store
+from admin.access.door import Caller, Door
+from admin.access.model import CodeRefused, LoginRefused, Person, Session, Stage
+from gateway.accounts.model import normalise_email
+from gateway.db.pool import Connection, Db
+from gateway.errors import InvalidValue
+
+
+async def check_password(door: Door, db: Db, *, email: str, password: str, caller: Caller) -> Person:
+    """Return who somebody is; ``LoginRefused``, or ``TooSoon`` for who guesses.
+
+    ``db`` is outside any transaction, so that attempts count whatever comes of them.
+    """
+    try:
+        address = normalise_email(email)
+    except InvalidValue:
+        raise LoginRefused from None
+    now = door.clock.now()
+    found = await store.find_person(db, address)
+    person, locks = found or (None, None)
+    await delays.attempt(db, door.keyring, delays.NETWORK, caller.network, now)
+    # An owner who has been here before does not wait for what strangers try elsewhere.
+    if person is None or not await store.is_known_network(db, person.person_id, caller.network):
+        await delays.attempt(db, door.keyring, delays.ADDRESS, address, now)
+    matches = await door.hasher.verify(password, locks.password_hash if locks else None)
+    if person is None or locks is None or not matches or locks.closed:
+        raise LoginRefused
+    await delays.forgive(db, door.keyring, delays.NETWORK, caller.network)
+    await delays.forget(db, door.keyring, delays.ADDRESS, address)
+    if door.hasher.is_outdated(locks.password_hash):
+        renewed = await door.hasher.hash(password)
+        await store.rehash_password(db, person.person_id, old=locks.password_hash, new=renewed)
+    return person
+
+
+async def enter(door: Door, connection: Connection, person: Person, caller: Caller) -> tuple[str, Stage]:
+    """Open a session after the password was right; return its token, and whether a second factor is asked for."""
+    stage = Stage.OPEN if person.second_factor_since is None else Stage.SECOND_FACTOR
+    return await sessions.open_session(door, connection, person, caller, stage), stage
+
+
+async def pass_second_factor(
+    door: Door, connection: Connection, session: Session, code: str, caller: Caller
+) -> str:
+    """Turn a session that waits for its second factor into an open one, with a new token; ``CodeRefused``.
+
+    The caller holds the transaction and has counted the attempt with ``count_code``.
+    """
+    if not await second_factor.use_code(door, connection, session.person, code):
+        raise CodeRefused(param="code")
+    await store.end_session(connection, session.session_id, session.person.person_id, door.clock.now())
+    return await sessions.open_session(door, connection, session.person, caller, Stage.OPEN)
+
+
+async def count_code(door: Door, db: Db, person: Person) -> None:
+    """Count an attempt on a second factor; ``TooSoon``. ``db`` is outside any transaction."""
+    await delays.attempt(db, door.keyring, delays.CODE, str(person.person_id), door.clock.now())
+
+
+async def forget_codes(door: Door, db: Db, person: Person) -> None:
+    """Begin to count from nothing, because the code was right."""
+    await delays.forget(db, door.keyring, delays.CODE, str(person.person_id))
+
+
+async def confirm(door: Door, db: Db, session: Session, *, password: str, caller: Caller) -> None:
+    """Take a password again before something that matters; ``LoginRefused`` or ``TooSoon``."""
+    try:
+        await check_password(door, db, email=session.person.email, password=password, caller=caller)
+    except LoginRefused:
+        raise LoginRefused("This is not your password.", param="password") from None
+    await store.confirm_session(db, session.session_id, door.clock.now())

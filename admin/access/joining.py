@@ -1,0 +1,196 @@
+"""Signing up: asking for an account, and following the link of the mail.
+
+Nobody exists before the link was followed. A known address gets the same answer and another mail. The password that
+counts is the one of the sign-up whose link is followed; in another browser than the one that signed up it is asked
+for again, so that nobody can be given an account with a password that somebody else chose.
+"""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+
+from admin.access import delays, store
+from admin.access.door import Caller, Door
+from admin.access.keyring import Purpose, new_token, token_digest
+from admin.access.mailboxes import check_host, mailbox_of
+from admin.access.model import (
+    Language,
+    LinkRefused,
+    PasswordNeeded,
+    Person,
+    SignUp,
+    SignUpsPaused,
+    TooManySignUps,
+    TooSoon,
+)
+from admin.access.passwords import check_password
+from admin.mail import letters
+from admin.mail import service as mail
+from gateway.accounts import service as accounts
+from gateway.accounts.model import EmailTaken, normalise_email
+from gateway.db.pool import Connection, Db
+from gateway.ids import uuid7
+from gateway.plans import service as plans
+from gateway.units import Currency
+
+FREE_PLAN = "free"
+CURRENCY = Currency.IDR
+A_DAY = timedelta(days=1)
+A_MONTH = timedelta(days=31)
+
+
+class Application(msgspec.Struct, frozen=True, kw_only=True):
+    """A sign-up that was checked, its password hashed."""
+
+    email: str
+    password_hash: str
+    language: Language
+    caller: Caller
+
+    def __repr__(self) -> str:
+        """Show no secret, even in a traceback."""
+        return "Application(…)"
+
+
+async def prepare(
+    door: Door, *, email: str, password: str, language: Language, caller: Caller
+) -> Application:
+    """Check what somebody typed and hash the password, which takes as long for a known address.
+
+    ``InvalidValue``, ``AddressRefused`` or ``PasswordRefused``.
+    """
+    address = normalise_email(email)
+    check_host(address)
+    text = check_password(password, email=address, second_factor=False)
+    return Application(
+        email=address, password_hash=await door.hasher.hash(text), language=language, caller=caller
+    )
+
+
+async def apply(door: Door, connection: Connection, application: Application) -> None:
+    """Write a sign-up down and mail its link; the caller holds the transaction.
+
+    ``TooManySignUps`` for a network, ``SignUpsPaused`` where the free budget is given away. A mailbox that asked too
+    often gets no more mail, and the same answer.
+    """
+    now = door.clock.now()
+    await _check_room(door, connection, application, now)
+    mailbox = mailbox_of(application.email).encode()
+    asked = await store.count_sign_ups_of_mailbox(
+        connection, door.keyring.digests(Purpose.MAILBOX, mailbox), now - A_MONTH
+    )
+    token = new_token()
+    await store.insert_sign_up(
+        connection,
+        store.NewSignUp(
+            sign_up_id=uuid7(),
+            link_digest=token_digest(token),
+            browser_digest=token_digest(application.caller.browser_token),
+            mailbox_digest=door.keyring.digest(Purpose.MAILBOX, mailbox),
+            email=application.email,
+            network=application.caller.network,
+            password_hash=application.password_hash,
+            language=application.language,
+            created_at=now,
+            expires_at=now + timedelta(hours=door.limits.link_hours),
+        ),
+    )
+    if asked < door.limits.sign_ups_per_mailbox_monthly:
+        await _mail_link(door, connection, application.email, application.language, token)
+
+
+async def resend(door: Door, connection: Connection, caller: Caller) -> None:
+    """Mail a new link for what this browser asked for; the caller holds the transaction.
+
+    ``TooSoon`` within a minute of the mail before, ``LinkRefused`` where there is nothing to resend.
+    """
+    now = door.clock.now()
+    sign_up = await store.lock_sign_up_of_browser(connection, token_digest(caller.browser_token))
+    if sign_up is None or not _is_open(sign_up, now) or sign_up.mails >= door.limits.mails_per_sign_up:
+        raise LinkRefused
+    wait_s = door.limits.resend_after_s - int((now - sign_up.mailed_at).total_seconds())
+    if wait_s > 0:
+        raise TooSoon(wait_s=wait_s)
+    token = new_token()
+    await store.renew_sign_up(connection, sign_up.sign_up_id, token_digest(token), now)
+    await _mail_link(door, connection, sign_up.email, sign_up.language, token)
+
+
+async def waiting(db: Db, caller: Caller) -> SignUp | None:
+    """Return what this browser asked for last."""
+    return await store.lock_sign_up_of_browser(db, token_digest(caller.browser_token))
+
+
+async def admit(door: Door, db: Db, caller: Caller, token: str, password: str | None) -> None:
+    """See that whoever follows a link may: the browser that signed up, or somebody who knows the password.
+
+    ``PasswordNeeded`` where it was not given, ``TooSoon`` for guessing. ``db`` is outside any transaction.
+    """
+    sign_up = await store.lock_sign_up_of_link(db, token_digest(token))
+    if sign_up is None or not _is_open(sign_up, door.clock.now()):
+        raise LinkRefused
+    if sign_up.browser_digest == token_digest(caller.browser_token):
+        return
+    if not password:
+        raise PasswordNeeded
+    await delays.attempt(db, door.keyring, delays.NETWORK, caller.network, door.clock.now())
+    if not await door.hasher.verify(password, sign_up.password_hash):
+        raise PasswordNeeded("This is not the password that you chose when you signed up.", param="password")
+    await delays.forgive(db, door.keyring, delays.NETWORK, caller.network)
+
+
+async def complete(door: Door, connection: Connection, token: str) -> Person:
+    """Make the person and the account of a link that was admitted; the caller holds the transaction.
+
+    An account that an operator made for the address before becomes the person's. ``LinkRefused``.
+    """
+    now = door.clock.now()
+    sign_up = await store.lock_sign_up_of_link(connection, token_digest(token))
+    if sign_up is None or not _is_open(sign_up, now):
+        raise LinkRefused
+    await store.use_sign_up(connection, sign_up.sign_up_id, now)
+    account_id = await _account_of(door, connection, sign_up.email)
+    if not await store.insert_person(connection, uuid7(), account_id, sign_up=sign_up, now=now):
+        raise LinkRefused
+    found = await store.find_person(connection, sign_up.email)
+    assert found is not None
+    return found[0]
+
+
+async def _account_of(door: Door, connection: Connection, email: str) -> UUID:
+    account_id = await store.find_account_of(connection, email)
+    if account_id is not None:
+        return account_id
+    try:
+        account = await accounts.create(
+            connection, door.clock, email=email, plan_id=FREE_PLAN, currency=CURRENCY
+        )
+    except EmailTaken as error:
+        raise LinkRefused from error
+    return account.account_id
+
+
+async def _check_room(door: Door, connection: Connection, application: Application, now: datetime) -> None:
+    asked = await store.count_sign_ups_of_network(connection, application.caller.network, now - A_DAY)
+    if asked >= door.limits.sign_ups_per_network_daily:
+        raise TooManySignUps
+    if door.free_budget_tokens is None:
+        return
+    # The most that free accounts can take is known without counting what they did take.
+    plan = await plans.get_plan(connection, FREE_PLAN)
+    each = plan.limits.monthly_tokens or 0
+    if (await store.count_free_accounts(connection, FREE_PLAN) + 1) * each > door.free_budget_tokens:
+        raise SignUpsPaused
+
+
+async def _mail_link(door: Door, connection: Connection, email: str, language: Language, token: str) -> None:
+    if await store.find_person(connection, email) is None:
+        letter = letters.verify(language, f"{door.public_url}/verify?token={token}", door.limits.link_hours)
+    else:
+        letter = letters.known_address(language, f"{door.public_url}/login", f"{door.public_url}/reset")
+    await mail.post(connection, door.clock, email, letter)
+
+
+def _is_open(sign_up: SignUp, now: datetime) -> bool:
+    return sign_up.used_at is None and sign_up.expires_at > now

@@ -1,0 +1,1 @@
+"""Coming in and going out: sign-up, verification, login, second factor, new password, confirmation."""

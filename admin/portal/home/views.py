@@ -1,0 +1,21 @@
+"""What the front page shows, and the form that every page carries."""
+
+import msgspec
+
+from admin.portal.snippets import Snippet
+from gateway.plans.model import Plan
+
+
+class FrontPage(msgspec.Struct, frozen=True):
+    """The plans as they are in force, and a first request in three languages."""
+
+    plans: list[Plan]
+    snippets: list[Snippet]
+
+
+class Preferences(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The language or the theme that somebody chose, and where they were."""
+
+    language: str = ""
+    theme: str = ""
+    next: str = "/"

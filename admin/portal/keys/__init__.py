@@ -1,0 +1,1 @@
+"""The keys of an account: made, shown once, rotated, revoked."""

@@ -1,0 +1,1 @@
+"""What a person sets for themselves: language, password, second factor, sessions, and leaving."""

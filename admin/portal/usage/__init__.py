@@ -1,0 +1,1 @@
+"""What an account has used: the month's meter, and tables whose range and grouping stand in the address."""

@@ -1,0 +1,91 @@
+"""Numbers, money and moments as a reader of a language expects them; exact, and never a float near tokens or money."""
+
+import zoneinfo
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import cache
+
+from babel import Locale
+from babel.dates import format_date, format_datetime, format_timedelta
+from babel.numbers import format_decimal, format_percent
+from markupsafe import Markup
+
+from admin.access.model import Language
+from gateway.clock import format_utc
+from gateway.units import Currency
+
+SIGNS = {Currency.IDR: "Rp", Currency.USD: "US$"}
+HUNDRED = 100
+LESS_THAN_A_MINUTE = timedelta(minutes=1)
+
+
+class Formats:
+    """Writes values in one language. Zones: UTC, and the zone of the business beside it."""
+
+    def __init__(self, language: Language, zone: zoneinfo.ZoneInfo) -> None:
+        self._locale = locale_of(language)
+        self._zone = zone
+
+    def number(self, value: int | None) -> str:
+        """Write a whole number, ``7,412``; a dash for nothing."""
+        return "-" if value is None else format_decimal(value, locale=self._locale)
+
+    def percent(self, used: int, limit: int) -> str:
+        """Write a share in whole percents, rounded down, so that 100 % is only said when it is reached."""
+        share = Decimal(percent_of(used, limit)).scaleb(-2)
+        return format_percent(share, locale=self._locale)
+
+    def money(self, amount: str, currency: str) -> str:
+        """Write an exact amount of the ledger with all its digits, ``Rp 0.0225``."""
+        value = Decimal(amount)
+        written = format_decimal(value, format="#,##0.############", locale=self._locale)
+        return f"{SIGNS[Currency(currency)]} {written}"
+
+    def price(self, amount_micro: int, currency: str) -> str:
+        """Write a price given in micro-units, ``Rp 9,999``."""
+        return self.money(str(Decimal(amount_micro).scaleb(-6)), currency)
+
+    def day(self, moment: datetime) -> str:
+        """Write a UTC day, ``1 Dec 2026``."""
+        return format_date(moment.astimezone(UTC), format="d MMM y", locale=self._locale)
+
+    def moment(self, moment: datetime) -> Markup:
+        """Write a moment in UTC, for the reader's browser to write in the reader's zone."""
+        utc = f"{self._utc(moment, 'd MMM y, HH:mm')} UTC"
+        return Markup('<time datetime="{}" data-local title="{}">{}</time>').format(
+            format_utc(moment), utc, utc
+        )
+
+    def ago(self, moment: datetime, now: datetime) -> Markup:
+        """Write how long ago something was, with the moment itself in the title."""
+        length = now - moment
+        said = format_timedelta(
+            -max(length, LESS_THAN_A_MINUTE), granularity="minute", add_direction=True, locale=self._locale
+        )
+        return Markup('<time datetime="{}" title="{}">{}</time>').format(
+            format_utc(moment), f"{self._utc(moment, 'd MMM y, HH:mm')} UTC", said
+        )
+
+    def reset(self, moment: datetime) -> Markup:
+        """Write when a limit resets, in UTC and in the zone of the business: ``1 Dec 00:00 UTC (07:00 WIB)``."""
+        local = moment.astimezone(self._zone)
+        here = f"{local:%H:%M} {local.tzname()}"
+        if local.date() != moment.astimezone(UTC).date():
+            here = f"{format_date(local, format='d MMM', locale=self._locale)} {here}"
+        return Markup('<time datetime="{}">{}</time>').format(
+            format_utc(moment), f"{self._utc(moment, 'd MMM HH:mm')} UTC ({here})"
+        )
+
+    def _utc(self, moment: datetime, pattern: str) -> str:
+        return format_datetime(moment.astimezone(UTC), format=pattern, locale=self._locale)
+
+
+@cache
+def locale_of(language: Language) -> Locale:
+    """Return Babel's locale of a language."""
+    return Locale.parse(language.value)
+
+
+def percent_of(used: int, limit: int) -> int:
+    """Return a share in whole percents from 0 to 100, rounded down; all of nothing is used up."""
+    return HUNDRED if limit == 0 else min(HUNDRED, used * HUNDRED // limit)

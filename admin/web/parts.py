@@ -1,0 +1,37 @@
+"""The parts that pages are made with, joined once for each process and handed to every route."""
+
+from typing import Any, TypeAlias
+
+import msgspec
+from litestar import Request
+from litestar.datastructures import State
+
+from admin.access.door import Door
+from admin.settings import PortalSettings
+from admin.web.assets import Assets
+from admin.web.templates import Templates
+from admin.web.visitor import Visitor, visitor_of
+from gateway.db.pool import Pool
+
+PageRequest: TypeAlias = Request[Any, Any, State]
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything behind the pages."""
+
+    settings: PortalSettings
+    door: Door
+    db: Pool
+    assets: Assets
+    templates: Templates
+
+
+def parts_of(request: PageRequest) -> Parts:
+    """Return the parts of the process that serves a request."""
+    parts: Parts = request.app.state["parts"]
+    return parts
+
+
+def visitor_in(request: PageRequest) -> Visitor:
+    """Return who sent a request."""
+    return visitor_of(request.scope)

@@ -1,0 +1,64 @@
+"""The Jinja2 environments, one for each language: escaping always on, and a name that is missing is an error."""
+
+import zoneinfo
+from collections.abc import Mapping
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, PrefixLoader, StrictUndefined
+
+from admin.access.model import Language
+from admin.web.assets import Assets
+from admin.web.browsers import browser_name
+from admin.web.formats import Formats, percent_of
+from admin.web.i18n import translator_of
+from gateway.clock import Clock
+
+WEB_TEMPLATES = Path(__file__).parent / "templates"
+
+
+class Templates:
+    """Renders templates by name, such as ``keys/list.html``: the page group, then its file."""
+
+    def __init__(
+        self, groups: Mapping[str, Path], *, assets: Assets, zone: zoneinfo.ZoneInfo, clock: Clock
+    ) -> None:
+        folders = {"web": WEB_TEMPLATES, **groups}
+        loader = PrefixLoader({name: FileSystemLoader(folder) for name, folder in folders.items()})
+        self._environments = {
+            language: _environment(loader, language, Formats(language, zone), assets, clock)
+            for language in Language
+        }
+
+    def render(self, language: Language, name: str, context: Mapping[str, object]) -> str:
+        """Render a template."""
+        return self._environments[language].get_template(name).render(context)
+
+
+def _environment(
+    loader: PrefixLoader, language: Language, formats: Formats, assets: Assets, clock: Clock
+) -> Environment:
+    environment = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n", "jinja2.ext.do"],
+    )
+    translator = translator_of(language)
+    environment.install_gettext_callables(  # type: ignore[attr-defined]
+        translator.gettext, translator.ngettext, newstyle=True
+    )
+    environment.filters.update(
+        number=formats.number,
+        money=formats.money,
+        price=formats.price,
+        day=formats.day,
+        moment=formats.moment,
+        reset=formats.reset,
+        ago=lambda moment: formats.ago(moment, clock.now()),
+    )
+    environment.globals.update(
+        asset=assets.url, percent=formats.percent, percent_of=percent_of, browser_name=browser_name
+    )
+    return environment

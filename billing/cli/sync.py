@@ -1,0 +1,111 @@
+"""``nusagate sync``: carrying usage to Stripe by hand, seeing where it stands, and deciding about dead letters."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import rich_click as click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from billing.cli.session import operator, with_stripe
+from billing.settings import StripeSettings
+from billing.stripe.client import Stripe
+from billing.stripe.meters import ensure_meters
+from billing.sync import service, store
+from billing.sync.model import Verdict
+from billing.sync.sender import Sender
+from gateway.cli.output import emit, json_option
+from gateway.cli.parameters import MomentType
+from gateway.cli.session import CLOCK, connected, transacted
+from gateway.db.pool import Pool
+from gateway.errors import InvalidValue
+
+REASON_MAX = 500
+
+
+class UntilType(MomentType):
+    """A moment, or ``now``."""
+
+    name = "now|moment"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Read the text of an option."""
+        return CLOCK.now() if value == "now" else super().convert(value, param, ctx)
+
+
+@click.group(epilog="Example: nusagate sync status")
+def sync() -> None:
+    """Carry usage to Stripe, and see where it stands."""
+
+
+@sync.command(epilog="Example: nusagate sync run --until now")
+@click.option(
+    "--until",
+    type=UntilType(),
+    help="Usage from before this moment, even of an hour that is not over; complete hours without it.",
+)
+@json_option
+def run(*, until: datetime | None, as_json: bool) -> None:
+    """Freeze what is complete and send everything that is due; a worker does the same all the time."""
+
+    async def work(db: Pool, stripe: Stripe, settings: StripeSettings) -> service.SyncReport:
+        now = CLOCK.now()
+        if until is not None and until > now:
+            raise InvalidValue("--until must not be in the future.", param="until")
+        cutoff = until or service.closed_before(now, settings.limits.stripe_settle_delay_s)
+        frozen = await service.freeze_due(db, CLOCK, cutoff)
+        waiting = (await store.count_states(db))["waiting"]
+        with _progress(waiting, as_json=as_json) as advance:
+            sender = Sender(db, CLOCK, stripe, settings)
+            return await service.send_due(db, CLOCK, sender, frozen, progress=advance)
+
+    emit(msgspec.to_builtins(with_stripe(work)), as_json=as_json)
+
+
+@sync.command(epilog="Example: nusagate sync status --json")
+@json_option
+def status(*, as_json: bool) -> None:
+    """Show what Stripe does not have yet, and why."""
+    emit(msgspec.to_builtins(connected(service.status)), as_json=as_json)
+
+
+@sync.command(
+    epilog='Example: nusagate sync retry 0198c0de-0000-4000-8000-000000000000 --reason "meter reactivated"'
+)
+@click.argument("batch_id", metavar="BATCH", type=click.UUID)
+@click.option("--reason", required=True, help="Why; it is kept with the batch.")
+@json_option
+def retry(*, batch_id: UUID, reason: str, as_json: bool) -> None:
+    """Have a dead letter sent again, or a batch compared again that Stripe should have."""
+    if not 1 <= len(reason.strip()) <= REASON_MAX:
+        raise InvalidValue(f"--reason must have 1 to {REASON_MAX} characters.", param="reason")
+    batch = transacted(lambda db: service.retry(db, CLOCK, batch_id, reason=reason.strip(), actor=operator()))
+    emit(msgspec.to_builtins(batch), as_json=as_json)
+
+
+@sync.command(epilog="Example: nusagate sync setup")
+@json_option
+def setup(*, as_json: bool) -> None:
+    """Make the spend meters in Stripe that are missing; doing it again changes nothing."""
+
+    async def work(_: Pool, stripe: Stripe, __: StripeSettings) -> dict[str, str]:
+        return {currency.value: meter_id for currency, meter_id in (await ensure_meters(stripe)).items()}
+
+    emit({"meters": with_stripe(work)}, as_json=as_json)
+
+
+@contextlib.contextmanager
+def _progress(total: int, *, as_json: bool) -> Iterator[Callable[[Verdict], None]]:
+    """Show a bar on a terminal, and nothing where nobody watches."""
+    if as_json or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    columns = (TextColumn("Sending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("sending", total=total)
+        yield lambda _: bar.advance(task)

@@ -1,0 +1,1 @@
+"""Who an account is at Stripe."""

@@ -1,0 +1,1 @@
+"""Invoices as Stripe has them, our own statement of a month, and the closing of a month."""

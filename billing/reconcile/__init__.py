@@ -1,0 +1,1 @@
+"""The proof of delivery: Stripe's own sums beside ours, hour by hour and invoice by invoice."""

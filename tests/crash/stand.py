@@ -1,0 +1,227 @@
+"""The stand on which a trial happens: the whole product as processes, a database of its own, and the witnesses."""
+
+import asyncio
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import asyncpg
+from tests.crash.load import Account
+from tests.fakes.servers import PostgresServer
+from tests.fakes.supervisor import Process, Supervisor, free_port, status_of
+
+from gateway.accounts import service as accounts
+from gateway.accounts.model import LimitName
+from gateway.cli.seeding import SEED_FILES, apply_seed, load_seed
+from gateway.clock import SystemClock
+from gateway.db.migrate import migrate
+from gateway.keys import service as keys
+from gateway.keys.model import KeyScopes
+from gateway.runtime.settings import parse_secrets
+from gateway.units import Currency
+
+FREE_TOKENS = 10_000
+PEPPER = "v1:the pepper of the crash tests"
+CATALOGUE = """
+[upstreams.simulator]
+base_url = "http://127.0.0.1:{port}/v1"
+dialect = "{dialect}"
+connect_timeout_s = 2
+first_byte_timeout_s = 4
+idle_timeout_s = 3
+
+[models."nusantara-base"]
+upstreams = ["simulator"]
+context_window = 131072
+max_output_tokens = 65536
+# One byte a token makes the input bound a true bound, so that limits are hard.
+bytes_per_token_min = 1.0
+prompt_overhead_tokens = 64
+"""
+LIMITS = {
+    "NUSAGATE_HEARTBEAT_S": "1",
+    "NUSAGATE_SWEEP_AFTER_S": "6",
+    "NUSAGATE_DRAIN_TIMEOUT_S": "5",
+    "NUSAGATE_SHUTDOWN_TIMEOUT_S": "4",
+    "NUSAGATE_SLOW_CLIENT_TIMEOUT_S": "4",
+    "NUSAGATE_BODY_TIMEOUT_S": "4",
+}
+"""Deadlines that fit into a test; what they mean does not depend on their length."""
+
+
+class Stand:
+    """Postgres, simulator, worker and one gateway, all started; more gateways and other roads can be added."""
+
+    def __init__(self, supervisor: Supervisor, name: str, *, dialect: str) -> None:
+        self.folder = supervisor.folder / name
+        self.folder.mkdir()
+        self.supervisor = supervisor
+        self.name = name
+        self.postgres = PostgresServer(supervisor, f"{name}-postgres")
+        self.journal = self.folder / "simulator.jsonl"
+        self.simulator_port = free_port()
+        self._catalogue = self.folder / "nusagate.toml"
+        self._catalogue.write_text(CATALOGUE.format(port=self.simulator_port, dialect=dialect))
+        self._accounts = 0
+        self.simulator = self._program(
+            "simulator",
+            ["simulator", "--port", str(self.simulator_port), "--journal", str(self.journal)],
+            self.simulator_port,
+        )
+        worker_port = free_port()
+        self.worker = self._program("worker", ["worker", "--port", str(worker_port)], worker_port)
+        self.gateways: list[Gateway] = []
+
+    @property
+    def database_url(self) -> str:
+        """The straight way to the database, for the judge."""
+        return self.postgres.url()
+
+    def start(self) -> None:
+        """Start everything but gateways."""
+        self.postgres.start()
+        self.postgres.sql("CREATE DATABASE nusagate")
+        asyncio.run(_prepare(self.database_url))
+        self.simulator.start()
+        self.worker.start()
+
+    def add_gateway(self, *, workers: int = 1) -> "Gateway":
+        """Make one more gateway; it is not started yet."""
+        gateway = Gateway(self, len(self.gateways), workers)
+        self.gateways.append(gateway)
+        return gateway
+
+    def environment(self) -> dict[str, str]:
+        """What every process of the product is told."""
+        metrics = self.folder / "metrics"
+        metrics.mkdir(exist_ok=True)
+        return {
+            **LIMITS,
+            "NUSAGATE_DATABASE_URL": self.database_url,
+            "NUSAGATE_CONFIG": str(self._catalogue),
+            "NUSAGATE_KEY_PEPPER": PEPPER,
+            "NUSAGATE_SESSION_SECRET": "v1:the session secret of the crash tests",
+            "NUSAGATE_SPOOL_DIR": str(self.folder / "spool"),
+            "NUSAGATE_REDIS_URL": "",
+            "NUSAGATE_FAILPOINT": "",
+            "TMPDIR": str(self.folder),
+        }
+
+    async def make_accounts(self, *, free: int, paying: int, month_tokens: int = FREE_TOKENS) -> list[Account]:
+        """Make new accounts with a key each; the free ones have a month limit, and nobody a minute limit."""
+        clock = SystemClock()
+        made = []
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            for plan, limit in [("free", month_tokens)] * free + [("payg", None)] * paying:
+                self._accounts += 1
+                account = await accounts.create(
+                    connection,
+                    clock,
+                    email=f"{plan}{self._accounts}-{secrets.token_hex(3)}@example.com",
+                    plan_id=plan,
+                    currency=Currency.IDR,
+                )
+                await accounts.set_limits(
+                    connection,
+                    account.account_id,
+                    overrides={
+                        LimitName.REQUESTS_PER_MINUTE: None,
+                        LimitName.TOKENS_PER_MINUTE: None,
+                        LimitName.MONTHLY_TOKENS: limit,
+                    },
+                )
+                key = await keys.create_key(
+                    connection,
+                    clock,
+                    parse_secrets("NUSAGATE_KEY_PEPPER", PEPPER),
+                    account_id=account.account_id,
+                    scopes=KeyScopes(),
+                )
+                made.append(Account(str(account.account_id), key.text, limit))
+        finally:
+            await connection.close()
+        return made
+
+    def journal_length(self) -> int:
+        """How many answers the simulator has written down so far."""
+        return self.journal.read_bytes().count(b"\n") if self.journal.exists() else 0
+
+    def _program(self, name: str, arguments: list[str], port: int, path: str = "/healthz") -> Process:
+        return self.supervisor.add(
+            f"{self.name}-{name}",
+            [sys.executable, "-m", "admin.cli", *arguments],
+            env=self.environment(),
+            ready=lambda: status_of(port, path) == 200,
+        )
+
+
+class Gateway:
+    """One gateway of a stand; ``serving`` says whether clients are sent to it."""
+
+    def __init__(self, stand: Stand, number: int, workers: int) -> None:
+        self.port = free_port()
+        self.serving = False
+        self.env_differs = False
+        self.workers = workers
+        self.restarts_s: list[float] = []
+        self.process = stand._program(
+            f"gateway{number}", ["gateway", "--port", str(self.port), "--workers", str(workers)], self.port
+        )
+
+    def start(self, env: Mapping[str, str] | None = None, *, wrapped_in: list[str] | None = None) -> None:
+        """Start, or start again after a kill; ``env`` holds for this one life."""
+        own = {"PROMETHEUS_MULTIPROC_DIR": str(self.process.log.parent)} if self.workers > 1 else {}
+        self.restarts_s.append(self.process.start(env={**own, **(env or {})}, wrapped_in=wrapped_in))
+        self.serving = True
+
+    def kill(self) -> None:
+        """Kill the server and its workers at once."""
+        self.process.kill()
+
+    def drain(self) -> int:
+        """Ask it to end, as a rolling restart does; return its exit status."""
+        return self.process.stop(deadline_s=30)
+
+    def worker_pids(self) -> list[int]:
+        """The processes that serve requests."""
+        return [pid for pid in self.process.family[1:] if is_server(pid)]
+
+    def resident_mib(self) -> int:
+        """Memory of all its processes."""
+        return sum(_resident_bytes(pid) for pid in self.process.family) // 2**20
+
+    def descriptors(self) -> int:
+        """Open files of all its processes."""
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.process.family)
+
+    def ready_status(self) -> int | None:
+        """What its readiness probe says."""
+        return status_of(self.port, "/readyz")
+
+
+def is_server(pid: int) -> bool:
+    """Whether a child of the server's parent process serves requests, rather than watching over the others."""
+    try:
+        return b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0
+
+
+async def _prepare(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        await migrate(connection)
+        async with connection.transaction():
+            await apply_seed(connection, SystemClock(), load_seed(SEED_FILES))
+    finally:
+        await connection.close()

@@ -1,0 +1,205 @@
+"""Freezing: usage becomes batches, hour by hour, and not a pico is lost or doubled on the way."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from billing.stripe.money import STRIPE_MONEY
+from billing.sync import service
+from billing.sync.model import payload_sha256
+from billing.sync.store import claim
+from gateway.units import Currency
+from tests.plugins.billing import outbox_units, pay_by_use, spend, spend_exactly
+
+TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+MILLI_RUPIAH = STRIPE_MONEY[Currency.IDR].meter_unit_pico
+
+
+async def freeze(db, clock):
+    return await service.freeze_due(db, clock, service.closed_before(clock.now(), 300))
+
+
+async def batches(db):
+    return await db.fetch("SELECT * FROM stripe_batch ORDER BY window_start, frozen_at")
+
+
+async def carry(db):
+    row = await db.fetchrow("SELECT * FROM stripe_carry")
+    return int(row["cum_pico"]) - row["frozen_units"] * MILLI_RUPIAH
+
+
+async def assert_proved(db):
+    assert [check.invariant for check in await service.verify(db) if not check.ok] == []
+
+
+def test_an_hour_is_complete_some_minutes_after_its_end():
+    assert service.closed_before(TEN + timedelta(minutes=4), 300) == TEN - HOUR
+    assert service.closed_before(TEN + timedelta(minutes=5), 300) == TEN
+
+
+async def test_one_hour_of_an_account_becomes_one_batch(seeded, clock, payer):
+    await spend_exactly(seeded, payer, TEN + timedelta(minutes=7, seconds=3.5), 5 * MILLI_RUPIAH)
+    await spend_exactly(seeded, payer, TEN + timedelta(minutes=59), 2 * MILLI_RUPIAH)
+    frozen = await freeze(seeded, clock)
+    assert (frozen.batches, frozen.empty, frozen.entries) == (1, 0, 2)
+    (batch,) = await batches(seeded)
+    assert (batch["value"], batch["entries"], batch["state"]) == (7, 2, "waiting")
+    assert (batch["window_start"], batch["period"]) == (TEN, "2026-11")
+    assert batch["event_at"] == TEN + timedelta(minutes=7, seconds=3)
+    assert (batch["customer_id"], batch["event_name"]) == (payer.customer_id, "llm_spend_idr")
+    await assert_proved(seeded)
+
+
+async def test_what_is_frozen_is_exactly_what_is_sent_later(seeded, clock, payer):
+    await spend_exactly(seeded, payer, TEN, 5 * MILLI_RUPIAH)
+    await freeze(seeded, clock)
+    (leased,) = await claim(
+        seeded, now=clock.now(), lease_until=clock.now() + HOUR, busy=[], limit=10
+    )
+    assert payload_sha256(leased.event) == leased.payload_sha256
+
+
+async def test_freezing_again_changes_nothing(seeded, clock, payer):
+    await spend_exactly(seeded, payer, TEN, 5 * MILLI_RUPIAH)
+    await freeze(seeded, clock)
+    assert (await freeze(seeded, clock)).entries == 0
+    assert len(await batches(seeded)) == 1
+
+
+async def test_the_remainder_below_a_unit_is_carried_on(seeded, clock, payer):
+    for hours, pico in enumerate((MILLI_RUPIAH - 1, MILLI_RUPIAH - 1, 2, 5)):
+        await spend_exactly(seeded, payer, TEN + hours * HOUR, pico)
+    await freeze(seeded, clock)
+    assert [(b["value"], b["state"]) for b in await batches(seeded)] == [
+        (0, "empty"), (1, "waiting"), (1, "waiting"), (0, "empty"),
+    ]  # fmt: skip
+    assert await carry(seeded) == 5
+    await assert_proved(seeded)
+
+
+async def test_the_carry_goes_on_over_separate_freezings(seeded, clock, payer):
+    for hours in range(5):
+        await spend_exactly(seeded, payer, TEN + hours * HOUR, MILLI_RUPIAH * 3 // 4)
+        await freeze(seeded, clock)
+    assert [b["value"] for b in await batches(seeded)] == [0, 1, 1, 1, 0]
+    assert await carry(seeded) == MILLI_RUPIAH * 3 // 4
+    await assert_proved(seeded)
+
+
+async def test_late_usage_of_a_frozen_hour_makes_a_batch_of_the_difference(seeded, clock, payer):
+    await spend_exactly(seeded, payer, TEN, 5 * MILLI_RUPIAH)
+    await freeze(seeded, clock)
+    clock.move(HOUR)
+    await spend_exactly(seeded, payer, TEN + timedelta(minutes=1), 2 * MILLI_RUPIAH)
+    await freeze(seeded, clock)
+    assert [(b["value"], b["window_start"]) for b in await batches(seeded)] == [(5, TEN), (2, TEN)]
+    await assert_proved(seeded)
+
+
+async def test_corrections_that_outweigh_usage_are_sent_as_a_negative_value(seeded, clock, payer):
+    await spend_exactly(seeded, payer, TEN, 5 * MILLI_RUPIAH)
+    await spend_exactly(seeded, payer, TEN + HOUR, -7 * MILLI_RUPIAH - 1)
+    await freeze(seeded, clock)
+    assert [b["value"] for b in await batches(seeded)] == [5, -8]
+    assert await carry(seeded) == MILLI_RUPIAH - 1
+    await assert_proved(seeded)
+
+
+async def test_a_month_has_a_carry_of_its_own(seeded, clock, payer):
+    last_hour = datetime(2026, 10, 31, 23, tzinfo=UTC)
+    await spend_exactly(seeded, payer, last_hour + timedelta(minutes=59, seconds=59), MILLI_RUPIAH // 2)
+    await spend_exactly(seeded, payer, last_hour + HOUR, MILLI_RUPIAH // 2)
+    await freeze(seeded, clock)
+    assert [(b["period"], b["value"]) for b in await batches(seeded)] == [("2026-10", 0), ("2026-11", 0)]
+    await assert_proved(seeded)
+
+
+async def test_the_running_hour_is_left_alone(seeded, clock, payer):
+    await spend_exactly(seeded, payer, clock.now() - timedelta(minutes=1), MILLI_RUPIAH)
+    clock.move(timedelta(minutes=2))
+    assert (await freeze(seeded, clock)).entries == 0
+    clock.move(timedelta(minutes=3))
+    assert (await freeze(seeded, clock)).entries == 1
+
+
+async def test_an_hour_with_an_open_request_waits_for_its_end(seeded, clock, payer):
+    await spend_exactly(seeded, payer, TEN, MILLI_RUPIAH)
+    await spend_exactly(seeded, payer, TEN + HOUR, MILLI_RUPIAH)
+    await open_request(seeded, payer, TEN + HOUR + timedelta(minutes=30))
+    assert (await freeze(seeded, clock)).entries == 1
+    await seeded.execute("UPDATE request_intent SET state = 'settled', closed_at = now()")
+    assert (await freeze(seeded, clock)).entries == 1
+
+
+async def test_an_open_request_of_somebody_else_holds_nothing_up(seeded, clock, stripe, payer):
+    budi = await pay_by_use(seeded, clock, stripe, "budi@example.com", Currency.IDR)
+    await spend_exactly(seeded, payer, TEN, MILLI_RUPIAH)
+    await open_request(seeded, budi, TEN)
+    assert (await freeze(seeded, clock)).entries == 1
+
+
+async def test_an_account_without_a_customer_waits(seeded, clock, payer):
+    await seeded.execute("DELETE FROM stripe_customer")
+    await spend_exactly(seeded, payer, TEN, MILLI_RUPIAH)
+    assert (await freeze(seeded, clock)).entries == 0
+    status = await service.status(seeded)
+    assert (status.entries_without_customer, status.accounts_without_customer) == (1, 1)
+    assert status.oldest_unsent_at == TEN
+
+
+async def test_each_currency_has_its_unit_and_its_meter(seeded, clock, stripe, payer):
+    budi = await pay_by_use(seeded, clock, stripe, "budi@example.com", Currency.USD)
+    await spend(seeded, [payer.account_id, budi.account_id], [TEN, TEN + HOUR], entries=50)
+    await freeze(seeded, clock)
+    rows = await seeded.fetch("SELECT account_id, sum(value) AS units FROM stripe_batch GROUP BY 1")
+    units = {row["account_id"]: row["units"] for row in rows}
+    assert units[payer.account_id] == await outbox_units(seeded, payer)
+    assert units[budi.account_id] == await outbox_units(seeded, budi)
+    assert await seeded.fetchval("SELECT count(DISTINCT event_name) FROM stripe_batch") == 2
+    await assert_proved(seeded)
+
+
+async def test_two_workers_at_once_freeze_every_entry_once(seeded, clock, stripe):
+    people = [
+        await pay_by_use(seeded, clock, stripe, f"person{n}@example.com", Currency.IDR) for n in range(6)
+    ]
+    await spend(seeded, [one.account_id for one in people], [TEN, TEN + HOUR, TEN + 2 * HOUR], entries=40)
+    frozen = await asyncio.gather(*(freeze(seeded, clock) for _ in range(4)))
+    assert sum(one.entries for one in frozen) == 6 * 3 * 40
+    assert await seeded.fetchval("SELECT sum(entries) FROM stripe_batch") == 6 * 3 * 40
+    await assert_proved(seeded)
+
+
+async def test_what_a_batch_says_cannot_be_changed(seeded, clock, payer):
+    await spend_exactly(seeded, payer, TEN, MILLI_RUPIAH)
+    await freeze(seeded, clock)
+    for change in ("value = 2", "event_at = now()", "customer_id = 'cus_other'", "identifier = 'other'"):
+        with pytest.raises(asyncpg.RestrictViolationError):
+            await seeded.execute(f"UPDATE stripe_batch SET {change}")
+    with pytest.raises(asyncpg.RestrictViolationError):
+        await seeded.execute("DELETE FROM stripe_batch")
+
+
+async def test_the_proof_finds_a_row_too_many_and_a_unit_too_few(seeded, clock, payer):
+    await spend_exactly(seeded, payer, TEN, 3 * MILLI_RUPIAH)
+    await freeze(seeded, clock)
+    await seeded.execute("UPDATE stripe_carry SET frozen_units = 2")
+    await seeded.execute(
+        "INSERT INTO billing_outbox SELECT gen_random_uuid(), account_id, currency, occurred_at, 1, batch_id "
+        "FROM billing_outbox"
+    )
+    broken = {check.detail for check in await service.verify(seeded) if not check.ok}
+    assert broken == {"rows", "units"}
+
+
+async def open_request(db, customer, at):
+    await db.execute(
+        "INSERT INTO request_intent (request_id, account_id, key_id, model, endpoint, stream, plan_id, billable, currency,"
+        " book_id, admitted_at, period, day, input_tokens, output_tokens, reserved_tokens, deadline, heartbeat_at)"
+        " VALUES (gen_random_uuid(), $1, $1, 'm', 'responses', false, 'payg', true, 'idr', 'idr-1', $2, '2026-11',"
+        " '2026-11-22', 1, 1, 2, $2, $2)",
+        customer.account_id, at,
+    )  # fmt: skip
