@@ -1,7 +1,7 @@
 # Two commands from a clean clone: `make run` and `make test`. Everything else is listed by `make help`.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fmt bench real-model
+.PHONY: help setup run test check fmt bench crash real-model
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -34,8 +34,11 @@ fmt: setup ## Format, and fix what ruff can fix
 	$(BIN)/ruff check --fix
 
 bench: setup ## Measure against nginx in the same run, and print a table and a JSON document
-	@deploy/system-tools.sh nginx wrk
 	$(BIN)/python -m tests.bench $(ARGS)
+
+crash: setup ## Break everything on purpose and print what that violated (ARGS=--short for minutes)
+	@deploy/system-tools.sh redis-server nginx strace
+	$(BIN)/python -m tests.crash $(or $(ARGS),--full)
 
 real-model: setup ## Drive the gateway with the official client against a real small model
 	$(BIN)/python -m tests.system.real_model $(ARGS)

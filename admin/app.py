@@ -8,6 +8,7 @@ from typing import Any
 
 from litestar import Litestar, MediaType, Request, Response, get
 from litestar.datastructures import State
+from litestar.params import FromPath
 
 from admin.access.door import Door
 from admin.access.keyring import Keyring
@@ -48,7 +49,7 @@ Lookup = Request[Any, Any, State]
 
 
 @get("/static/{name:path}", access=Access.ASSET)
-async def get_asset(request: Lookup, name: str) -> Response[bytes]:
+async def get_asset(request: Lookup, name: FromPath[str]) -> Response[bytes]:
     """Serve an asset from memory; its address has its digest, so it may be kept for a year."""
     parts: Parts = request.app.state["parts"]
     asset = parts.assets.get(name.lstrip("/"))

@@ -22,6 +22,7 @@ pytest_plugins = [
     "tests.plugins.cast",
     "tests.plugins.billing",
     "tests.plugins.gateway",
+    "tests.plugins.portal",
     "tests.plugins.redis",
     "tests.plugins.shop",
 ]

@@ -13,8 +13,8 @@ from gateway.errors import NusagateError
 
 DIGEST_LENGTH = 12
 TYPES = {
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css",
+    ".js": "text/javascript",
     ".woff2": "font/woff2",
     ".svg": "image/svg+xml",
 }

@@ -91,11 +91,15 @@ def flat_lines(world: World, subscription: Json, start: int, end: int) -> list[L
     for item in subscription["items"]["data"]:
         if is_metered(item["price"]):
             continue
-        whole_start = natural_start(subscription["billing_cycle_anchor"], item["price"]["recurring"], end)
-        lines.append(
-            flat_line(world, subscription, item, (start, end), whole_s=end - min(start, whole_start))
-        )
+        whole_s = whole_of(subscription, item["price"], (start, end))
+        lines.append(flat_line(world, subscription, item, (start, end), whole_s=whole_s))
     return lines
+
+
+def whole_of(subscription: Json, price: Json, period: tuple[int, int]) -> int:
+    """Return the seconds that a full price pays for: a first period that is cut short by its anchor is a part of that."""
+    start, end = period
+    return end - min(start, natural_start(subscription["billing_cycle_anchor"], price["recurring"], end))
 
 
 def flat_line(

@@ -10,7 +10,15 @@ import msgspec
 
 from billing.sandbox.fields import Fields
 from billing.sandbox.invoice_items import new_item
-from billing.sandbox.invoice_lines import LineSpec, Usage, flat_line, period_of, usage_lines, usage_start
+from billing.sandbox.invoice_lines import (
+    LineSpec,
+    Usage,
+    flat_line,
+    period_of,
+    usage_lines,
+    usage_start,
+    whole_of,
+)
 from billing.sandbox.invoicing import drop_usage
 from billing.sandbox.prices import is_metered
 from billing.sandbox.refusals import NoSuchObject, Refusal
@@ -112,8 +120,8 @@ def proration_lines(
 
 
 def _part(world: World, subscription: Json, item: Json, period: tuple[int, int], *, credit: bool) -> LineSpec:
-    start, end = period_of(subscription)
-    return flat_line(world, subscription, item, period, whole_s=end - start, credit=credit, proration=True)
+    whole_s = whole_of(subscription, item["price"], period_of(subscription))
+    return flat_line(world, subscription, item, period, whole_s=whole_s, credit=credit, proration=True)
 
 
 def _apply(world: World, subscription: Json, change: Change, at: int) -> None:

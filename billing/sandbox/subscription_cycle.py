@@ -6,7 +6,7 @@ import msgspec
 
 from billing.sandbox.events import changed, emit
 from billing.sandbox.invoice_items import new_item, pending_items
-from billing.sandbox.invoice_lines import flat_line, flat_lines, open_usage, period_of
+from billing.sandbox.invoice_lines import flat_line, flat_lines, open_usage, period_of, whole_of
 from billing.sandbox.invoicing import collect, draft_invoice, finalize
 from billing.sandbox.payment_methods import card_for
 from billing.sandbox.periods import boundary_after
@@ -219,8 +219,9 @@ def add_unused_credits(world: World, subscription: Json, customer: Json, now: in
     start, end = period_of(subscription)
     for item in subscription["items"]["data"]:
         if not is_metered(item["price"]) and now < end:
+            whole_s = whole_of(subscription, item["price"], (start, end))
             spec = flat_line(
-                world, subscription, item, (now, end), whole_s=end - start, credit=True, proration=True
+                world, subscription, item, (now, end), whole_s=whole_s, credit=True, proration=True
             )
             new_item(world, customer, spec)
 

@@ -145,7 +145,7 @@ def judge(batch: Batch, error: StripeError | None, *, now: datetime, dice: rando
         return _verdict(batch, BatchState.ACCEPTED, now, unsure_since=None, error=error)
     unsure_since = batch.unsure_since
     if error.effect is Effect.UNKNOWN:
-        pass
+        unsure_since = unsure_since or batch.leased_at
     if isinstance(error, StripeForbidden):
         return _verdict(
             batch, BatchState.WAITING, now + CIRCUIT_PAUSE, unsure_since=unsure_since, error=error

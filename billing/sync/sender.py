@@ -35,7 +35,8 @@ log = get_logger("sync")
 CLAIM_SIZE = 128
 RECORD_SIZE = 256
 BUSY_PAUSE_S = 1
-"""How long everybody waits after a 429 that names no time."""
+BUSY_PAUSE_MAX_S = 5
+"""How long everybody waits after a 429; the batch that it was said to waits as long as Stripe asked."""
 
 Progress = Callable[[Verdict], None]
 
@@ -138,7 +139,7 @@ class Sender:
                 self.circuit.trip(now)
                 log.error("stripe refuses the key", code=error.code, status=error.answer.status)
             case StripeBusy():
-                self._pace.pause(error.answer.retry_after_s or BUSY_PAUSE_S)
+                self._pace.pause(min(error.answer.retry_after_s or BUSY_PAUSE_S, BUSY_PAUSE_MAX_S))
             case None:
                 self.circuit.close()
 

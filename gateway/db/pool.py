@@ -28,6 +28,8 @@ OPERATIONAL_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.LockNotAvailableError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.CannotConnectNowError,
+    # What the driver raises when a connection dies in the middle of preparing a statement.
+    asyncpg.InternalClientError,
     OSError,
     TimeoutError,
 )

@@ -511,6 +511,11 @@ $$;
 CREATE FUNCTION ceil_div(p_dividend bigint, p_divisor bigint) RETURNS bigint
 LANGUAGE sql IMMUTABLE AS $$ SELECT (p_dividend + p_divisor - 1) / NULLIF(p_divisor, 0) $$;
 
+-- How far ahead of now a bucket may be that holds one minute's units, in microseconds; null where there is no limit.
+-- Room for what rounding adds to each unit, and never for one more unit: see gateway/quota/gcra.py.
+CREATE FUNCTION minute_most(p_limit bigint) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$ SELECT LEAST((60000000 * (p_limit + 1) - 1) / NULLIF(p_limit, 0), 60000000 + NULLIF(p_limit, 0)) $$;
+
 -- One counter, all zeros when the subject has used nothing in the period yet.
 CREATE FUNCTION quota_read(p_account_id uuid, p_subject_id uuid, p_period text) RETURNS quota_counter
 LANGUAGE plpgsql AS $$
@@ -628,10 +633,10 @@ BEGIN
 
         -- GCRA: a unit moves the arrival time one minute / limit ahead, at most one minute's units ahead of now.
         v_requests_tat := GREATEST(v_gate.requests_tat_us, v_now_us) + ceil_div(c_minute_us, r.requests_per_minute);
-        v_requests_most := (c_minute_us * (r.requests_per_minute + 1) - 1) / NULLIF(r.requests_per_minute, 0);
+        v_requests_most := minute_most(r.requests_per_minute);
         v_tokens_tat := GREATEST(v_gate.tokens_tat_us, v_now_us)
             + ceil_div(c_minute_us * (r.input_tokens + r.choices * GREATEST(v_grant, 0)), r.tokens_per_minute);
-        v_tokens_most := (c_minute_us * (r.tokens_per_minute + 1) - 1) / NULLIF(r.tokens_per_minute, 0);
+        v_tokens_most := minute_most(r.tokens_per_minute);
 
         request_id := r.request_id;
         refused_by := NULL;
@@ -729,7 +734,9 @@ $$;
 -- Records a batch of requests that Redis admitted, as reserve_v1 would have written them. The fence proves that Redis
 -- knew everything; the limits that count tokens or requests at once are guarded here again, whatever Redis said. Where
 -- either does not hold for one request, nothing of its account is written, and it is answered 'stale'.
-CREATE FUNCTION record_v1(p_admissions jsonb) RETURNS TABLE (
+CREATE FUNCTION record_v1(
+    p_requests jsonb, p_granted_outputs bigint[], p_admitted_at timestamptz[], p_fences bigint[]
+) RETURNS TABLE (
     request_id     uuid,
     outcome        text,
     granted_output bigint,
@@ -743,40 +750,47 @@ DECLARE
 BEGIN
     -- A statement of its own, so that the next one sees all that was written under the locks before.
     PERFORM FROM quota_gate g
-    WHERE g.account_id IN (SELECT (a -> 'request' ->> 'account_id')::uuid FROM jsonb_array_elements(p_admissions) AS a)
+    WHERE g.account_id IN (SELECT q.account_id FROM jsonb_to_recordset(p_requests) AS q(account_id uuid))
     ORDER BY g.account_id FOR UPDATE;
 
     RETURN QUERY
     WITH wanted AS (
-        SELECT q.*, a.granted_output, a.admitted_at, a.fence,
-            to_char(a.admitted_at AT TIME ZONE 'UTC', 'YYYY-MM') AS period,
-            to_char(a.admitted_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day,
-            (extract(epoch FROM a.admitted_at) * 1000000)::bigint AS admitted_us,
-            q.input_tokens + q.choices * a.granted_output AS reserved_tokens
-        FROM jsonb_to_recordset(p_admissions) AS a(
-            request jsonb, granted_output bigint, admitted_at timestamptz, fence bigint)
-        CROSS JOIN LATERAL jsonb_to_record(a.request) AS q(
-            request_id uuid, account_id uuid, key_id uuid, model text, endpoint text, stream boolean,
-            end_user text, plan_id text, billable boolean, currency text, input_tokens bigint,
-            choices bigint, deadline_s bigint, month_limit bigint, day_limit bigint, key_limit bigint,
-            requests_per_minute bigint, tokens_per_minute bigint, concurrency bigint)
+        SELECT q.*,
+            to_char(q.admitted_at AT TIME ZONE 'UTC', 'YYYY-MM') AS period,
+            to_char(q.admitted_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day,
+            (extract(epoch FROM q.admitted_at) * 1000000)::bigint AS admitted_us,
+            q.input_tokens + q.choices * q.granted_output AS reserved_tokens
+        FROM ROWS FROM (
+            jsonb_to_recordset(p_requests) AS (
+                request_id uuid, account_id uuid, key_id uuid, model text, endpoint text, stream boolean,
+                end_user text, plan_id text, billable boolean, currency text, input_tokens bigint,
+                choices bigint, deadline_s bigint, month_limit bigint, day_limit bigint, key_limit bigint,
+                requests_per_minute bigint, tokens_per_minute bigint, concurrency bigint),
+            unnest(p_granted_outputs, p_admitted_at, p_fences)
+        ) AS q(
+            request_id, account_id, key_id, model, endpoint, stream, end_user, plan_id, billable, currency, input_tokens,
+            choices, deadline_s, month_limit, day_limit, key_limit, requests_per_minute, tokens_per_minute, concurrency,
+            granted_output, admitted_at, fence)
     ),
     compared AS (
         SELECT w.*, r.book_id,
             g.fence <> w.fence
             OR g.in_flight + count(*) OVER (PARTITION BY w.account_id) > w.concurrency
-            OR m.used_tokens + m.held_tokens
+            OR COALESCE(m.used_tokens + m.held_tokens, 0)
                 + sum(w.reserved_tokens) OVER (PARTITION BY w.account_id, w.period) > w.month_limit
-            OR d.used_tokens + d.held_tokens
+            OR COALESCE(d.used_tokens + d.held_tokens, 0)
                 + sum(w.reserved_tokens) OVER (PARTITION BY w.account_id, w.day) > w.day_limit
-            OR k.used_tokens + k.held_tokens
+            OR COALESCE(k.used_tokens + k.held_tokens, 0)
                 + sum(w.reserved_tokens) OVER (PARTITION BY w.account_id, w.key_id, w.period) > w.key_limit
             AS is_beyond
         FROM wanted w
         JOIN quota_gate g ON g.account_id = w.account_id
-        CROSS JOIN LATERAL quota_read(w.account_id, w.account_id, w.period) AS m
-        CROSS JOIN LATERAL quota_read(w.account_id, w.account_id, w.day) AS d
-        CROSS JOIN LATERAL quota_read(w.account_id, w.key_id, w.period) AS k
+        LEFT JOIN quota_counter m
+            ON m.account_id = w.account_id AND m.subject_id = w.account_id AND m.period = w.period
+        LEFT JOIN quota_counter d
+            ON d.account_id = w.account_id AND d.subject_id = w.account_id AND d.period = w.day
+        LEFT JOIN quota_counter k
+            ON k.account_id = w.account_id AND k.subject_id = w.key_id AND k.period = w.period
         LEFT JOIN LATERAL (
             SELECT b.book_id FROM price_book b JOIN price_rate p ON p.book_id = b.book_id AND p.model = w.model
             WHERE b.currency = w.currency AND b.published_at IS NOT NULL

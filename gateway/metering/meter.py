@@ -21,6 +21,8 @@ from gateway.runtime import metrics
 from gateway.units import AmountPico, Tokens
 
 MILLISECONDS_PER_SECOND = 1_000
+KEPT_MAX_BYTES = 8 * 2**20
+"""A larger answer is given but not kept: Postgres could not take it in time, and its entry must not wait for it."""
 
 
 class Meter:
@@ -105,8 +107,11 @@ class Hold:
     ) -> None:
         """Settle or release the request; it is committed when this returns.
 
-        ``kept`` and ``replay`` (an Idempotency-Key and the answer under it) commit with the entry.
+        ``kept`` and ``replay`` (an Idempotency-Key and the answer under it) commit with the entry; an answer above
+        ``KEPT_MAX_BYTES`` is not kept.
         """
+        if kept is not None and len(kept.response) > KEPT_MAX_BYTES:
+            kept = None
         settlement = Settlement(
             request_id=self.request.request_id,
             account_id=self.request.account_id,

@@ -4,6 +4,8 @@ A gateway that lives says so for its open requests every few seconds. A request 
 charged an estimate of what its last checkpoint says was delivered, flagged, and nothing where nothing was.
 """
 
+import math
+
 from gateway.clock import monotonic_s
 from gateway.db.pool import Pool
 from gateway.ids import uuid7
@@ -21,6 +23,8 @@ from gateway.units import TokenCounts
 log = get_logger("sweeper")
 
 PAGE = 500
+TURN_LATE_S = 5
+"""More than the pause between two turns, and less than any gateway may be silent."""
 FLAW = "gateway_crash"
 
 
@@ -28,23 +32,22 @@ class Sweeper:
     """Ends the requests of gateways that fell silent.
 
     After an outage of Postgres every open request looks forgotten, although its gateway lives. So nothing is swept until
-    Postgres has answered here, turn after turn, for as long as a gateway may be silent.
+    Postgres has answered here, turn after turn, for as long as a gateway may be silent. A turn that failed is one that
+    never came: whatever failed in it, the lease before the sweep included, the next one is late.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._answering_since_s: float | None = None
+        self._answering_since_s = -math.inf
+        self._answered_s = -math.inf
 
     async def sweep(self, db: Pool) -> int:
         """Sweep if it is time; return how many requests were ended."""
-        try:
-            await store.stale_intents(db, unheard_s=self._limits.sweep_after_s, limit=1)
-        except BaseException:
-            self._answering_since_s = None
-            raise
+        await store.stale_intents(db, unheard_s=self._limits.sweep_after_s, limit=1)
         now_s = monotonic_s()
-        if self._answering_since_s is None:
+        if now_s - self._answered_s > TURN_LATE_S:
             self._answering_since_s = now_s
+        self._answered_s = now_s
         if now_s - self._answering_since_s < self._limits.sweep_after_s:
             return 0
         return await _sweep_all(db, self._limits)

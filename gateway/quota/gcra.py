@@ -6,9 +6,9 @@ drained at the limit's rate. Admitting ``cost`` units moves it ``cost`` emission
 60 seconds admit at most ``burst + limit_per_minute`` units, and any instant at most ``burst``.
 
 An interval is rarely a whole number of microseconds. Rounding always errs towards refusing: an admission is
-rounded up, by less than 1 us, and a refund down. To make room for that, the tolerance is the greatest whole number
-of microseconds that ``burst + 1`` units would still exceed: without it, seven requests at once under a limit of
-seven would miss by 3 us.
+rounded up, by less than 1 us, and a refund down. To make room for that, the tolerance has one microsecond for each unit
+of the burst, but always less than ``burst + 1`` units take: without it, seven requests at once under a limit of seven
+would miss by 3 us, and with more an eighth would pass a moment later.
 
 The engines repeat this arithmetic in PL/pgSQL and Lua, whose numbers are doubles. With limits up to ``UNITS_MAX``
 and times in microseconds since 1970, every intermediate value is an integer below 2^53, where
@@ -50,7 +50,10 @@ def gcra(tat_us: int, now_us: int, *, cost: int, limit_per_minute: int, burst: i
     assert 1 <= limit_per_minute <= UNITS_MAX
     assert 1 <= burst <= UNITS_MAX
     assert cost >= 0
-    tolerance_us = (MINUTE_US * (burst + 1) - 1) // limit_per_minute
+    tolerance_us = min(
+        (MINUTE_US * (burst + 1) - 1) // limit_per_minute,
+        ceil_div(MINUTE_US * burst, limit_per_minute) + burst,
+    )
     impossible = cost > burst
     retry_after_us = 0
     if not impossible:

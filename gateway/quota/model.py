@@ -91,7 +91,6 @@ class Recording(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     price) or ``stale``: Redis did not know everything, so nothing was written.
     """
 
-    request_id: UUID
     outcome: str
     granted_output: int
     admitted_at: datetime

@@ -4,7 +4,7 @@ SELECT * FROM reserve_v1($1::jsonb, $2::timestamptz);
 
 -- record
 -- Records a batch of requests that Redis admitted, unless Redis did not know everything.
-SELECT * FROM record_v1($1::jsonb);
+SELECT * FROM record_v1($1::jsonb, $2::bigint[], $3::timestamptz[], $4::bigint[]);
 
 -- fence
 -- Moves the fences of accounts on and reads all that their limits follow from.

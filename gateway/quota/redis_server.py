@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 
+import hiredis
 import msgspec
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import RedisError, ResponseError
@@ -70,7 +71,8 @@ async def open_connection(connection: AbstractConnection) -> None:
 
 async def exchange(connection: AbstractConnection, commands: Sequence[Sequence[Any]]) -> list[Reply]:
     """Send commands in one pipeline and read their replies; an error among them is raised, and then all are in doubt."""
-    await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+    packed = b"".join(hiredis.pack_command(tuple(command)) for command in commands)
+    await connection.send_packed_command(packed, check_health=False)
     return [await connection.read_response() for _ in commands]
 
 

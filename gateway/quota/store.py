@@ -53,9 +53,26 @@ def decision(row: Row) -> Decision:
 
 async def record(db: Pool, admissions: Sequence[Admission]) -> dict[UUID, Recording]:
     """Record a batch of requests that Redis admitted."""
-    admitted = jsonb_text(ENCODER.encode(admissions))
-    rows = await retry_contention(lambda: db.fetch(QUERIES["record"], admitted))
-    return {row["request_id"]: Recording(**dict(row)) for row in rows}
+    requests = jsonb_text(ENCODER.encode([admission.request for admission in admissions]))
+    rows = await retry_contention(
+        lambda: db.fetch(
+            QUERIES["record"],
+            requests,
+            [admission.granted_output for admission in admissions],
+            [admission.admitted_at for admission in admissions],
+            [admission.fence for admission in admissions],
+        )
+    )
+    return {
+        row["request_id"]: Recording(
+            outcome=row["outcome"],
+            granted_output=row["granted_output"],
+            admitted_at=row["admitted_at"],
+            period=row["period"],
+            book_id=row["book_id"],
+        )
+        for row in rows
+    }
 
 
 async def fence(db: Pool, account_ids: Sequence[UUID]) -> dict[UUID, AccountSnapshot]:

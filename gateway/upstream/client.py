@@ -122,7 +122,9 @@ class UpstreamAnswer:
         chunks: list[bytes] = []
         size = 0
         # Where the upstream said how much is coming, there is no need to be told that nothing more comes.
-        while (not chunks or size != self._announced_bytes) and (chunk := await self.read_chunk()) is not None:
+        while (not chunks or size != self._announced_bytes) and (
+            chunk := await self.read_chunk()
+        ) is not None:
             size += len(chunk)
             if size > max_bytes:
                 raise UpstreamAnswerTooLarge

@@ -20,7 +20,16 @@ class Watchdog:
     All waits are those of one task, whichever waits first: asking each time would cost more than the rest of a wait.
     """
 
-    __slots__ = ("_deadline", "_fired", "_loop", "_task", "_timer", "_timer_at", "_total_deadline", "_waiting")
+    __slots__ = (
+        "_deadline",
+        "_fired",
+        "_loop",
+        "_task",
+        "_timer",
+        "_timer_at",
+        "_total_deadline",
+        "_waiting",
+    )
 
     def __init__(self, total_timeout_s: float) -> None:
         self._loop = asyncio.get_running_loop()

@@ -53,7 +53,7 @@ def main() -> int:
         console.print(f"The load of this machine is {load_before:.2f} already: the figures will be too low.")
     figures: list[Figure] = []
     try:
-        with running_stand() as stand:
+        with running_stand(redis=options.redis) as stand:
             machine = describe_machine(*asyncio.run(_versions(stand)))
             for scenario in SCENARIOS:
                 if options.only and not any(name in scenario.__name__ for name in options.only):
@@ -87,6 +87,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"of {[one.__name__ for one in SCENARIOS]}")
     parser.add_argument("--seconds", type=int, default=5, help="length of each measurement (default 5)")
     parser.add_argument("--streams", type=int, default=1_000, help="open streams for the memory figure")
+    parser.add_argument("--redis", action="store_true", help="let a Redis decide the limits")
     parser.add_argument(
         "--limit", type=int, default=TIME_LIMIT_S, help="seconds after which the run is given up"
     )
@@ -113,7 +114,7 @@ def write(report: Report, path: Path | None) -> None:
     """Write the document to a file, or to the output."""
     document = msgspec.json.format(msgspec.json.encode(report)).decode()
     if path is None:
-        print(document)
+        sys.stdout.write(document + "\n")
     else:
         path.write_text(document + "\n")
 

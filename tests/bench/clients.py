@@ -138,7 +138,6 @@ async def open_loop(
 
 async def first_events(target: Target, body: bytes, *, per_second: int, count: int) -> list[float]:
     """Open streams at a fixed pace, and return how many seconds each took to its first event."""
-    loop = asyncio.get_running_loop()
     request = target.request(body)
     start = perf_counter()
     connections = [await Connection.open(target) for _ in range(8)]
@@ -159,7 +158,6 @@ async def first_events(target: Target, body: bytes, *, per_second: int, count: i
 
 async def open_streams(target: Target, body: bytes, *, count: int, spread_s: float) -> list[Connection]:
     """Open streams one after the other over ``spread_s`` seconds, so that they do not beat in step."""
-    loop = asyncio.get_running_loop()
     connections = [await Connection.open(target) for _ in range(count)]
     request = target.request(body)
     start = perf_counter()

@@ -27,8 +27,10 @@ from tests.bench.machine import DESCRIPTORS_WANTED, Cores, children, cpu_s
 from tests.bench.nginx import fixed_upstream, plain_proxy
 from tests.fakes.processes import ChildProcess, free_port
 
-TOOLS = ("nginx", "wrk", "taskset")
-PACKAGES = ("nginx-light", "wrk", "util-linux")
+TOOLS = {"nginx": "nginx-light", "wrk": "wrk", "taskset": "util-linux"}
+REDIS_TOOL = {"redis-server": "redis-server"}
+"""Programs, and the Debian packages that have them."""
+
 PLAN = "enterprise"
 """Metered, and nothing is limited: every admission and settlement is made in full, and none is refused."""
 
@@ -70,6 +72,7 @@ class Ports(msgspec.Struct, frozen=True):
     streams: int
     proxy: int
     gateway: int
+    redis: int
 
 
 class Stand(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,10 +102,11 @@ def pinned(cores: frozenset[int]) -> list[str]:
     return ["taskset", "-c", ",".join(map(str, sorted(cores)))]
 
 
-def require_tools() -> None:
+def require_tools(*, redis: bool) -> None:
     """Install what is missing where that is possible; ``BenchFailed`` names it where it is not."""
     os.environ["PATH"] += os.pathsep + os.pathsep.join(("/usr/sbin", "/sbin"))
-    missing = [package for tool, package in zip(TOOLS, PACKAGES, strict=True) if shutil.which(tool) is None]
+    tools = TOOLS | (REDIS_TOOL if redis else {})
+    missing = [package for tool, package in tools.items() if shutil.which(tool) is None]
     if not missing:
         return
     install = ["apt-get", "install", "-q", "-y", "--no-install-recommends", *missing]
@@ -115,9 +119,12 @@ def require_tools() -> None:
 
 
 @contextlib.contextmanager
-def running_stand() -> Iterator[Stand]:
-    """Start the database, the upstreams, the proxy and the gateway; stop them all at the end."""
-    require_tools()
+def running_stand(*, redis: bool = False) -> Iterator[Stand]:
+    """Start the database, the upstreams, the proxy and the gateway; stop them all at the end.
+
+    With ``redis`` the limits are decided there, otherwise in Postgres alone.
+    """
+    require_tools(redis=redis)
     cores = Cores.choose()
     # Children inherit it, so that nothing but the subjects ever runs on the subjects' core.
     os.sched_setaffinity(0, cores.others)
@@ -140,7 +147,16 @@ def running_stand() -> Iterator[Stand]:
             folder, ports.proxy, fixed_port=ports.fixed, streams_port=ports.streams, command=subject
         )
         stack.callback(proxy.stop)
-        gateway = _start_gateway(folder, postgres.url, ports, command=subject)
+        environ = {"NUSAGATE_DATABASE_URL": postgres.url}
+        if redis:
+            environ["NUSAGATE_REDIS_URL"] = f"redis://127.0.0.1:{ports.redis}/0"
+            server = ChildProcess(
+                ["redis-server", "--port", str(ports.redis), "--save", "", "--dir", str(folder)],
+                output=folder / "redis.log",
+            )
+            stack.callback(server.stop)
+            server.wait_for_port(ports.redis)
+        gateway = _start_gateway(folder, environ, ports, command=subject)
         stack.callback(gateway.stop)
         for process, port in ((fixed, ports.fixed), (streams, ports.streams), (proxy, ports.proxy)):
             process.wait_for_http(port)
@@ -169,11 +185,14 @@ def raise_descriptor_limit() -> int:
     return hard
 
 
-def _start_gateway(folder: Path, database_url: str, ports: Ports, *, command: list[str]) -> ChildProcess:
+def _start_gateway(
+    folder: Path, environ: dict[str, str], ports: Ports, *, command: list[str]
+) -> ChildProcess:
     catalogue = folder / "nusagate.toml"
     catalogue.write_text(CATALOGUE.format(fixed=ports.fixed, streams=ports.streams))
     environ = {
-        "NUSAGATE_DATABASE_URL": database_url,
+        **environ,
+        "NUSAGATE_SPOOL_DIR": str(folder / "spool"),
         "NUSAGATE_KEY_PEPPER": f"v1:{PEPPER}",
         "NUSAGATE_CONFIG": str(catalogue),
     }

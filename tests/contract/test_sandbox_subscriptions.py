@@ -12,6 +12,8 @@ JANUARY = DECEMBER + 31 * DAY_S
 FIRST_OF_MONTH = {"day_of_month": 1, "hour": 0, "minute": 0, "second": 0}
 BASIC_REST_OF_NOVEMBER = 683_265
 """999,900 sen for 20.5 of November's 30 days."""
+DIFFERENCE_REST_OF_NOVEMBER = 3_416_667
+"""5,000,000 sen between the two plans, for the same 20.5 days."""
 
 
 def subscribe(client, customer, *prices, **more):
@@ -192,7 +194,7 @@ def test_a_first_payment_that_fails_leaves_it_incomplete_and_it_expires(client, 
 def test_an_upgrade_in_mid_period_is_prorated_by_the_second(client, sandbox):
     made, customer = catalogue(client), paying_sari(client)
     subscription = subscribe(client, customer, made.basic, proration_behavior="none")
-    sandbox.move_to(NOON + (DECEMBER - NOON) // 2)
+    sandbox.move_to(DECEMBER + (JANUARY - DECEMBER) // 2)
     change = {"items": [{"id": subscription["items"].data[0].id, "price": made.standard.id}]}
     shown = client.v1.invoices.create_preview(
         {"subscription": subscription.id, "subscription_details": change}
@@ -201,7 +203,7 @@ def test_an_upgrade_in_mid_period_is_prorated_by_the_second(client, sandbox):
     assert prorated == [-499_950, 2_999_950]
     client.v1.subscriptions.update(subscription.id, {**change, "proration_behavior": "create_prorations"})
     assert sorted(item.amount for item in client.v1.invoice_items.list({"pending": True}).data) == prorated
-    sandbox.move_to(DECEMBER)
+    sandbox.move_to(JANUARY)
     assert latest(client, subscription).total == 5_999_900 + 2_500_000
 
 
@@ -214,7 +216,7 @@ def test_an_upgrade_may_be_invoiced_at_once(client, sandbox):
     assert (invoice.billing_reason, invoice.status, invoice.total) == (
         "subscription_update",
         "paid",
-        5_000_000,
+        DIFFERENCE_REST_OF_NOVEMBER,
     )
 
 
@@ -223,10 +225,14 @@ def test_a_downgrade_leaves_a_credit_that_later_invoices_use_up(client, sandbox)
     subscription = subscribe(client, customer, made.standard, proration_behavior="none")
     item = {"id": subscription["items"].data[0].id, "price": made.basic.id}
     client.v1.subscriptions.update(subscription.id, {"items": [item], "proration_behavior": "always_invoice"})
-    assert client.v1.customers.retrieve(customer.id).balance == -5_000_000
+    assert client.v1.customers.retrieve(customer.id).balance == -DIFFERENCE_REST_OF_NOVEMBER
     sandbox.move_to(DECEMBER + HOUR_S)
     invoice = latest(client, subscription)
-    assert (invoice.total, invoice.amount_due, invoice.ending_balance) == (999_900, 0, -4_000_100)
+    assert (invoice.total, invoice.amount_due, invoice.ending_balance) == (
+        999_900,
+        0,
+        999_900 - DIFFERENCE_REST_OF_NOVEMBER,
+    )
 
 
 @pytest.mark.parametrize(("mode", "billed"), [("flexible", 100), ("classic", None)])

@@ -20,8 +20,8 @@ import time
 import traceback
 from pathlib import Path
 
-from tests.crash import caches, clients, databases, kills, machine, smuggling, upstreams
-from tests.crash.report import print_report, summary, write_json
+from tests.crash import caches, clients, databases, kills, machine, months, smuggling, upstreams
+from tests.crash.report import print_report, say, summary, write_json
 from tests.crash.scenario import Result, Scenario, run_trial
 from tests.crash.stand import Gateway, Stand
 from tests.fakes.supervisor import Supervisor, Unfit
@@ -33,6 +33,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     *upstreams.SCENARIOS,
     *clients.SCENARIOS,
     *machine.SCENARIOS,
+    *months.SCENARIOS,
     *smuggling.SCENARIOS,
 )
 DIALECTS = ("chat", "responses")
@@ -47,7 +48,7 @@ def main() -> int:
     chosen = _chosen(options.only)
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="nusagate-crash-", dir="/tmp"))
-    print(f"seed {seed}, files in {folder}", flush=True)
+    say(f"seed {seed}, files in {folder}")
     results: list[Result] = []
     with Supervisor(folder) as supervisor, contextlib.suppress(KeyboardInterrupt):
         _Runs(supervisor, seed, full=options.full, trials=options.trials).run(chosen, results)
@@ -105,11 +106,11 @@ class _Runs:
         result.add(trial, served, violations, time.monotonic() - began)
         shown = ", ".join(f"{count} {how}" for how, count in trial.outcomes.items())
         broken = "" if not (violations or trial.problems) else "  VIOLATED"
-        print(f"{scenario.name:12} trial {number}: {shown}{broken}", flush=True)
+        say(f"{scenario.name:12} trial {number}: {shown}{broken}")
         for violation in violations:
-            print("   ", violation, flush=True)
+            say(f"    {violation}")
         for problem in trial.problems:
-            print("   ", problem, flush=True)
+            say(f"    {problem}")
 
     def _stand(self, scenario: Scenario, rng: random.Random) -> tuple[Stand, Gateway]:
         """Find the stand for a scenario: the shared one with as many workers, or a fresh one of its own."""

@@ -5,11 +5,10 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
+from gateway.runtime.failpoints import NAMES
 from tests.crash.load import Load
 from tests.crash.scenario import Scenario, Trial
 from tests.fakes.servers import RedisServer
-
-from gateway.runtime.failpoints import NAMES
 
 EVERY_S = 2
 ALLOWED = frozenset({"complete", "insufficient_quota", "limits_unavailable"})

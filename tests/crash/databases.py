@@ -84,7 +84,9 @@ async def lose_postgres_for_long(trial: Trial) -> None:
 async def fail_over(trial: Trial) -> None:
     """Kill a primary with a synchronous standby, and promote the standby."""
     stand, primary = trial.stand, trial.stand.postgres
-    standby = await asyncio.to_thread(PostgresServer, stand.supervisor, f"{stand.name}-standby", follow=primary)
+    standby = await asyncio.to_thread(
+        PostgresServer, stand.supervisor, f"{stand.name}-standby", follow=primary
+    )
     await asyncio.to_thread(standby.start)
     await asyncio.to_thread(primary.set, "synchronous_standby_names = '*'")
     synchronous = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
@@ -184,7 +186,6 @@ SCENARIOS = (
         strike=lose_postgres_for_long,
         load=Load(clients=12, output=(20, 60), pace_ms=(20, 200), pause_s=0.02),
         allowed=GRACEFUL,
-        short=0,
         full=2,
     ),
     Scenario(

@@ -4,13 +4,12 @@ import asyncio
 import signal
 import time
 
+from gateway.runtime.failpoints import NAMES
 from tests.crash.client import Connection
 from tests.crash.load import SHAPES, Load
 from tests.crash.scenario import Scenario, Trial
 from tests.crash.stand import Gateway, is_server
 from tests.fakes.supervisor import Unfit, is_running, wait_until
-
-from gateway.runtime.failpoints import NAMES
 
 RESTART_MAX_S = 10
 HIT_MAX_S = 8
@@ -49,19 +48,19 @@ async def die_at_every_point(trial: Trial) -> None:
             if (point in ONLY_STREAMS and not stream) or (point in ONLY_JSON and stream):
                 continue
             await asyncio.to_thread(trial.gateway.start, {"NUSAGATE_FAILPOINT": point})
-            reached += await _die_at(trial, endpoint, stream)
+            reached += await _die_at(trial, endpoint, stream=stream)
             await asyncio.to_thread(trial.gateway.kill)
         expected = len(SHAPES) // (2 if point in ONLY_STREAMS | ONLY_JSON else 1)
         trial.expect(reached == expected, f"{point} was reached in {reached} of {expected} shapes")
         trial.figure("points_reached", trial.figures.get("points_reached", 0) + reached)
 
 
-async def _die_at(trial: Trial, endpoint: str, stream: bool) -> bool:
+async def _die_at(trial: Trial, endpoint: str, *, stream: bool) -> bool:
     """Ask once, and say whether the worker that served it died."""
     gateway = trial.gateway
     [victim] = gateway.worker_pids()
     connection = Connection(gateway.port)
-    await trial.traffic.ask(connection, endpoint, stream)
+    await trial.traffic.ask(connection, (endpoint, stream))
     await connection.close()
     try:
         await asyncio.to_thread(wait_until, lambda: not is_running(victim), "the worker died", HIT_MAX_S)
@@ -131,7 +130,7 @@ def _wait_for_deaths(pids: list[int]) -> None:
 async def _ask_many(trial: Trial) -> None:
     async def one(number: int) -> None:
         connection = Connection(trial.gateway.port)
-        await trial.traffic.ask(connection, *SHAPES[number % len(SHAPES)])
+        await trial.traffic.ask(connection, SHAPES[number % len(SHAPES)])
         await connection.close()
 
     await asyncio.gather(*(one(number) for number in range(12)))
@@ -140,8 +139,7 @@ async def _ask_many(trial: Trial) -> None:
 async def drain_streams(trial: Trial) -> None:
     """Ask a gateway with 50 live streams to end: it takes no more, and every stream ends in its own words."""
     gateway = trial.gateway
-    while sum(1 for record in trial.traffic.seen if record.complete) < 1:
-        await asyncio.sleep(0.02)
+    await trial.traffic.answered(1)
     trial.traffic.stopped = True
     began = time.monotonic()
     gateway.process.send(signal.SIGTERM)
@@ -214,7 +212,9 @@ SCENARIOS = (
         name="F2",
         says="SIGTERM with 50 live streams: they finish or are told, everything is settled, exit 0",
         strike=drain_streams,
-        load=Load(clients=50, output=(20, 60), pace_ms=(60, 160), shapes=(("chat", True), ("responses", True))),
+        load=Load(
+            clients=50, output=(20, 60), pace_ms=(60, 160), shapes=(("chat", True), ("responses", True))
+        ),
         allowed=DRAINED,
         accounts=(0, 3),
         full=3,

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from tests.crash.client import PATHS, Answer, Connection, Left, note
 from tests.fakes.checker import Seen
@@ -14,7 +15,11 @@ from tests.fakes.checker import Seen
 MODEL = "nusantara-base"
 REFUSED_PAUSE_S = 0.02
 CLIENT_DEADLINE_S = 60
-SHAPES = tuple((endpoint, stream) for endpoint in ("chat", "responses") for stream in (False, True))
+Shape: TypeAlias = tuple[str, bool]
+"""An endpoint, and whether its answer is a stream."""
+SHAPES: tuple[Shape, ...] = tuple(
+    (endpoint, stream) for endpoint in ("chat", "responses") for stream in (False, True)
+)
 """Every shape of answer that has endings of its own."""
 
 
@@ -34,7 +39,7 @@ class Load:
     clients: int = 16
     output: tuple[int, int] = (6, 40)
     pace_ms: tuple[int, int] = (2, 25)
-    shapes: Sequence[tuple[str, bool]] = SHAPES
+    shapes: Sequence[Shape] = SHAPES
     directives: Sequence[str] = ("",)
     leaving: float = 0.0
     leave_after_bytes: tuple[int, int] = (0, 3_000)
@@ -67,7 +72,7 @@ class Traffic:
         """Wait until so many more requests have been answered in whole; ``TimeoutError`` if that takes for ever."""
         before = self._completed()
         async with asyncio.timeout(CLIENT_DEADLINE_S):
-            while self._completed() < before + count and not self.stopped:
+            while self._completed() < before + count and not self.stopped:  # noqa: ASYNC110 - many clients count
                 await asyncio.sleep(0.01)
 
     def _completed(self) -> int:
@@ -98,10 +103,11 @@ class Traffic:
             return
         port = self.rng.choice(list(ports))
         connection = connections.setdefault(port, Connection(port))
-        await self.ask(connection, *self.rng.choice(self.load.shapes))
+        await self.ask(connection, self.rng.choice(self.load.shapes))
 
-    async def ask(self, connection: Connection, endpoint: str, stream: bool, directive: str = "") -> Seen:
+    async def ask(self, connection: Connection, shape: Shape, directive: str = "") -> Seen:
         """Ask once and write down what came back."""
+        endpoint, stream = shape
         account = self.rng.choice(self.accounts)
         output = self.rng.randint(*self.load.output)
         record = Seen(

@@ -5,9 +5,10 @@ import contextlib
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.crash.client import Connection
@@ -20,6 +21,7 @@ DESCRIPTORS = 160
 HERD = 2_000
 SPARE_DESCRIPTORS = 500
 UNFAIR = 4.0
+CHAT = ("chat", False)
 STATED = frozenset({"complete", "internal_error", "limits_unavailable", "insufficient_quota", "server_error"})
 
 
@@ -71,29 +73,36 @@ async def fill_the_disk(trial: Trial) -> None:
 
 
 async def fail_fsync(trial: Trial) -> None:
-    """Postgres is away and fsync fails: the spool is not believed, and no request is accepted on its word."""
-    broken = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "-e", "inject=fsync:error=EIO"]
-    await asyncio.to_thread(trial.gateway.start, wrapped_in=broken)
-    await _lose_postgres_with_streams(trial, lambda: 0)
-    await asyncio.to_thread(trial.stand.postgres.start)
-    await asyncio.sleep(1)
-    await asyncio.to_thread(trial.gateway.kill)
+    """Fsync begins to fail, and Postgres goes: no answer ends on the spool's word; both come back, and it serves."""
     await asyncio.to_thread(trial.gateway.start)
-    trial.gateway.serving = True
+    [served_by] = trial.gateway.worker_pids()
+    injected = ["-e", "trace=fsync", "-e", "inject=fsync:error=EIO"]
+    tracer = trial.stand.supervisor.add(
+        f"strace-{trial.rng.getrandbits(24):x}",
+        ["strace", "-f", "-qq", "-o", "/dev/null", *injected, "-p", str(served_by)],
+        ready=lambda: "TracerPid:\t0\n" not in Path(f"/proc/{served_by}/status").read_text(),
+    )
+    await _lose_postgres_with_streams(trial, tracer.start)
+    refused = [record for record in trial.traffic.seen if record.error_code == "internal_error"]
+    trial.expect(bool(refused), "no answer was cut short on a broken spool")
+    trial.interrupted += len(refused)
+    await asyncio.to_thread(tracer.stop, number=signal.SIGINT)
+    await asyncio.to_thread(trial.stand.postgres.start)
+    await _is_served_again(trial)
 
 
-async def _lose_postgres_with_streams(trial: Trial, before) -> None:
+async def _lose_postgres_with_streams(trial: Trial, before: Callable[[], object]) -> None:
     """Have streams under way, do something to the spool, take Postgres away, and let them come to their ends."""
 
     async def one(number: int) -> None:
         connection = Connection(trial.gateway.port)
-        await trial.traffic.ask(connection, *trial.traffic.load.shapes[number % 4])
+        await trial.traffic.ask(connection, trial.traffic.load.shapes[number % 4])
         await connection.close()
 
     requests = asyncio.gather(*(one(number) for number in range(16)))
     await asyncio.sleep(1.0)
     with contextlib.suppress(OSError):
-        before()
+        await asyncio.to_thread(before)
     await asyncio.to_thread(trial.stand.postgres.kill)
     await requests
     trial.expect(any(not record.complete for record in trial.traffic.seen), "nothing went wrong")
@@ -102,7 +111,7 @@ async def _lose_postgres_with_streams(trial: Trial, before) -> None:
 async def _is_served_again(trial: Trial) -> None:
     """Ask until an answer is whole; the trial's deadline is the bound."""
     connection = Connection(trial.gateway.port)
-    while not (await trial.traffic.ask(connection, "chat", False)).complete:
+    while not (await trial.traffic.ask(connection, CHAT)).complete:  # noqa: ASYNC110 - it asks, it does not wait
         await asyncio.sleep(0.1)
     await connection.close()
 
@@ -140,7 +149,7 @@ async def come_all_at_once(trial: Trial) -> None:
 
     async def one() -> None:
         connection = Connection(trial.gateway.port)
-        await trial.traffic.ask(connection, *trial.rng.choice(trial.traffic.load.shapes))
+        await trial.traffic.ask(connection, trial.rng.choice(trial.traffic.load.shapes))
         await connection.close()
 
     await asyncio.gather(*(one() for _ in range(herd)))
@@ -177,7 +186,7 @@ async def _median_s(trial: Trial) -> float:
         run=f"{trial.traffic.run}q{trial.rng.getrandbits(16)}",
     )
     connection = Connection(trial.gateway.port)
-    times = sorted([(await quiet.ask(connection, "chat", False)).after_s for _ in range(60)])
+    times = sorted([(await quiet.ask(connection, CHAT)).after_s for _ in range(60)])
     await connection.close()
     trial.traffic.seen += quiet.seen
     return times[len(times) // 2]

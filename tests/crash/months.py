@@ -13,6 +13,9 @@ from uuid import UUID
 
 import asyncpg
 
+from tests.crash.load import Load
+from tests.crash.scenario import Scenario, Trial
+
 TURN = datetime(2026, 12, 1, tzinfo=UTC)
 SKEW = timedelta(minutes=5)
 BATCH = 50
@@ -62,7 +65,9 @@ async def cross_the_month(
             {**TEMPLATE, "request_id": str(UUID(int=rng.getrandbits(128))), "account_id": str(account_id), "key_id": str(key_id)}
             for _ in range(BATCH)
         ]  # fmt: skip
-        rows = await pool.fetch("SELECT * FROM reserve_v1($1::jsonb, $2::timestamptz)", json.dumps(batch), now)
+        rows = await pool.fetch(
+            "SELECT * FROM reserve_v1($1::jsonb, $2::timestamptz)", json.dumps(batch), now
+        )
         for row in rows:
             assert row["refused_by"] is None, row
             told[row["request_id"]] = now.strftime("%Y-%m")
@@ -73,9 +78,7 @@ async def cross_the_month(
     return await _compare(pool, account_id, told)
 
 
-async def _compare(
-    pool: "asyncpg.Pool[asyncpg.Record]", account_id: UUID, told: dict[UUID, str]
-) -> Boundary:
+async def _compare(pool: "asyncpg.Pool[asyncpg.Record]", account_id: UUID, told: dict[UUID, str]) -> Boundary:
     boundary = Boundary(len(told))
     rows = await pool.fetch("SELECT * FROM request_intent WHERE account_id = $1", account_id)
     for row in rows:
@@ -84,12 +87,48 @@ async def _compare(
             boundary.wrong.append(f"{row['request_id']}: {sorted(months)}")
     held = Counter(row["period"] for row in rows)
     counters = await pool.fetch(
-        "SELECT period, held_tokens FROM quota_counter WHERE subject_id = $1 AND length(period) = 7", account_id
+        "SELECT period, held_tokens FROM quota_counter WHERE subject_id = $1 AND length(period) = 7",
+        account_id,
     )
     for row in counters:
         each = TEMPLATE["input_tokens"] + TEMPLATE["output_tokens"]
         if row["held_tokens"] != held[row["period"]] * each:
-            boundary.wrong.append(f"{row['period']}: {row['held_tokens']} held for {held[row['period']]} requests")
+            boundary.wrong.append(
+                f"{row['period']}: {row['held_tokens']} held for {held[row['period']]} requests"
+            )
     if len(rows) != len(told):
         boundary.wrong.append(f"{len(rows)} intents for {len(told)} requests")
     return boundary
+
+
+async def jump_over_the_month(trial: Trial) -> None:
+    """Cross the boundary with clocks that disagree, leave everything open, and let the sweeper end it."""
+    trial.traffic.stopped = True
+    account_id = UUID(trial.traffic.accounts[0].account_id)
+    pool = await asyncpg.create_pool(trial.stand.database_url, min_size=1, max_size=4)
+    try:
+        key_id = await pool.fetchval("SELECT key_id FROM api_key WHERE account_id = $1", account_id)
+        count, seed = (5_000 if trial.full else 600), trial.rng.getrandbits(32)
+        boundary = await cross_the_month(pool, account_id, key_id, requests=count, seed=seed)
+        trial.expect(not boundary.wrong, f"{len(boundary.wrong)} in a wrong month: {boundary.wrong[:3]}")
+        trial.figure("requests_at_the_boundary", boundary.requests)
+        await pool.execute(
+            "UPDATE request_intent SET heartbeat_at = now() - interval '1 hour', delivered_bytes = 9 "
+            "WHERE account_id = $1",
+            account_id,
+        )
+    finally:
+        await pool.close()
+
+
+SCENARIOS = (
+    Scenario(
+        name="F21",
+        says="clocks that jump over the month and disagree: every request is in the month of its admission",
+        strike=jump_over_the_month,
+        load=Load(clients=0),
+        accounts=(0, 1),
+        short=0,
+        full=1,
+    ),
+)

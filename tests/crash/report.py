@@ -1,6 +1,7 @@
 """The one report of a run: what was done how often, what clients saw, and every violation."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +31,30 @@ def summary(results: list[Result], *, seed: int, full: bool, seconds: float) -> 
     }
 
 
+def say(line: str) -> None:
+    """Tell the person who watches."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def print_report(report: dict[str, Any]) -> None:
     """Print a table for a person."""
-    print("\n" + "-" * WIDTH)
-    print(f"{'scenario':14}{'trials':>7}{'requests':>10}{'complete':>10}{'interrupted':>13}{'seconds':>9}  violations")
+    say("\n" + "-" * WIDTH)
+    say(
+        f"{'scenario':14}{'trials':>7}{'requests':>10}{'complete':>10}{'interrupted':>13}{'seconds':>9}  violations"
+    )
     for result in report["scenarios"]:
         if result["skipped"] is not None:
-            print(f"{result['name']:14}skipped: {result['skipped']}")
+            say(f"{result['name']:14}skipped: {result['skipped']}")
             continue
-        print(
+        say(
             f"{result['name']:14}{result['trials']:>7}{result['requests']:>10}{result['complete']:>10}"
             f"{result['interrupted']:>13}{result['seconds']:>9}  {len(result['violations'])}"
         )
         for violation in result["violations"]:
-            print(f"{'':14}{violation}")
-    print("-" * WIDTH)
-    print(
+            say(f"{'':14}{violation}")
+    say("-" * WIDTH)
+    say(
         f"seed {report['seed']}, {report['form']} form, {report['seconds']} s: {report['trials']} trials, "
         f"{report['requests']} requests, {report['complete']} complete, {report['interrupted']} interrupted, "
         f"{report['violations']} violations, {report['unfit']} trials that could not be carried out"

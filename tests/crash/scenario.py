@@ -49,7 +49,7 @@ class Trial:
         """Keep the largest value of something that was measured."""
         self.figures[name] = round(max(value, self.figures.get(name, value)), 3)
 
-    def expect(self, is_so: bool, what: str) -> None:
+    def expect(self, is_so: bool, what: str) -> None:  # noqa: FBT001 - it reads like an assertion
         """Write down what should have been so and was not."""
         if not is_so:
             self.problems.append(what)
@@ -76,7 +76,7 @@ class Scenario:
     name: str
     says: str
     strike: Strike
-    load: Load = Load()
+    load: Load = field(default_factory=Load)
     short: int = 1
     full: int = 5
     workers: int = 1
@@ -162,7 +162,9 @@ async def run_trial(
         trial.expect_only(scenario.allowed)
     trial.figure("restart_s", max(gateway.restarts_s[-1:], default=0.0))
     journal = read_journal(stand.journal, skip=skip)
-    limits = {account.account_id: account.month_limit for account in accounts if account.month_limit is not None}
+    limits = {
+        account.account_id: account.month_limit for account in accounts if account.month_limit is not None
+    }
     violations += await check(stand.database_url, journal, traffic.seen, limits)
     return trial, len(journal), violations
 

@@ -205,7 +205,9 @@ def turn_month(world: World, _rng: random.Random) -> None:
 def _redis(world: World, month: int) -> Counter:
     """The counter in Redis, rebuilt by setting, never by adding, when it is not there."""
     if month not in world.redis:
-        total = sum(sum(world.ledger.get(one.number, ())) for one in world.intents.values() if one.month == month)
+        total = sum(
+            sum(world.ledger.get(one.number, ())) for one in world.intents.values() if one.month == month
+        )
         held = sum(
             one.reserved for one in world.intents.values() if one.month == month and one.state is State.OPEN
         )
@@ -215,7 +217,16 @@ def _redis(world: World, month: int) -> Counter:
     return world.redis[month]
 
 
-EVENTS = ((admit, 10), (settle, 6), (cancel, 3), (deduct_late, 3), (crash, 1), (sweep, 2), (lose_redis, 1), (turn_month, 1))
+EVENTS = (
+    (admit, 10),
+    (settle, 6),
+    (cancel, 3),
+    (deduct_late, 3),
+    (crash, 1),
+    (sweep, 2),
+    (lose_redis, 1),
+    (turn_month, 1),
+)
 KINDS = tuple(event for event, _ in EVENTS)
 WEIGHTS = tuple(weight for _, weight in EVENTS)
 

@@ -123,22 +123,41 @@ def _encoding_cases(message, visible, inner, chunked) -> Iterator[Case]:
         '"chunked"', "chunk", "", "chunked,", ",chunked", "x: chunked",
     )  # fmt: skip
     for value in values:
-        yield Case(f"encoding {value!r}", message(f"transfer-encoding: {value}\r\n", chunked + inner), requests=2)
+        yield Case(
+            f"encoding {value!r}", message(f"transfer-encoding: {value}\r\n", chunked + inner), requests=2
+        )
         with_length = f"transfer-encoding: {value}\r\ncontent-length: {n}\r\n"
         yield Case(f"length and encoding {value!r}", message(with_length, chunked + inner))
     twice = "transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n"
     yield Case("two encodings", message(twice, chunked + inner))
-    yield Case("encoding after length", message("content-length: 4\r\ntransfer-encoding: chunked\r\n", chunked + inner))
-    yield Case("encoding before length", message("transfer-encoding: chunked\r\ncontent-length: 4\r\n", chunked + inner))
+    yield Case(
+        "encoding after length",
+        message("content-length: 4\r\ntransfer-encoding: chunked\r\n", chunked + inner),
+    )
+    yield Case(
+        "encoding before length",
+        message("transfer-encoding: chunked\r\ncontent-length: 4\r\n", chunked + inner),
+    )
     yield Case("encoding name with space", message("transfer-encoding : chunked\r\n", chunked + inner))
     yield Case("encoding name with underscore", message("transfer_encoding: chunked\r\n", chunked + inner))
     folded = "transfer-encoding:\r\n chunked\r\n"
     yield Case("encoding folded", message(folded, chunked + inner))
-    yield Case("encoding in another header's value", message("x: y\r\n\ttransfer-encoding: chunked\r\n", chunked + inner))
+    yield Case(
+        "encoding in another header's value",
+        message("x: y\r\n\ttransfer-encoding: chunked\r\n", chunked + inner),
+    )
     bare = "x: y\rtransfer-encoding: chunked\r\n"
     yield Case("encoding after a bare CR", message(bare, chunked + inner))
-    yield Case("encoding after a bare LF", message("x: y\ntransfer-encoding: chunked\r\n", chunked + inner), requests=2)
-    yield Case("encoding after NUL", message("x: y\x00\r\ntransfer-encoding: chunked\r\n", chunked + inner), requests=2)
+    yield Case(
+        "encoding after a bare LF",
+        message("x: y\ntransfer-encoding: chunked\r\n", chunked + inner),
+        requests=2,
+    )
+    yield Case(
+        "encoding after NUL",
+        message("x: y\x00\r\ntransfer-encoding: chunked\r\n", chunked + inner),
+        requests=2,
+    )
 
 
 def _chunk_cases(message, visible, inner) -> Iterator[Case]:
@@ -198,8 +217,12 @@ def _line_cases(base, start, visible, length, inner) -> Iterator[Case]:
     yield Case("empty lines first", b"\r\n\r\n" + whole)
     yield Case("pipelined", whole + inner, requests=2)
     yield Case("expect: nonsense", whole.replace(b"\r\n\r\n", b"\r\nexpect: 200-maybe\r\n\r\n", 1))
-    yield Case("upgrade to h2c", whole.replace(b"\r\n\r\n", b"\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n", 1))
-    yield Case("connection names length", whole.replace(b"\r\n\r\n", b"\r\nconnection: content-length\r\n\r\n", 1))
+    yield Case(
+        "upgrade to h2c", whole.replace(b"\r\n\r\n", b"\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n", 1)
+    )
+    yield Case(
+        "connection names length", whole.replace(b"\r\n\r\n", b"\r\nconnection: content-length\r\n\r\n", 1)
+    )
 
 
 def _target_cases(base, visible, length, inner) -> Iterator[Case]:
@@ -254,7 +277,9 @@ async def _send(trial: Trial, way: str, port: int, case: Case) -> None:
     trial.expect(served <= case.requests, f"{way}, {case.name}: {served} requests in one message")
     trial.expect(bool(statuses) or not served, f"{way}, {case.name}: served without an answer")
     trial.figure("served", trial.figures.get("served", 0) + served)
-    trial.figure("answered 5xx", trial.figures.get("answered 5xx", 0) + sum(status >= b"500" for status in statuses))
+    trial.figure(
+        "answered 5xx", trial.figures.get("answered 5xx", 0) + sum(status >= b"500" for status in statuses)
+    )
 
 
 async def _exchange(port: int, raw: bytes) -> bytes:

@@ -8,9 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import asyncpg
-from tests.crash.load import Account
-from tests.fakes.servers import PostgresServer
-from tests.fakes.supervisor import Process, Supervisor, free_port, status_of
 
 from gateway.accounts import service as accounts
 from gateway.accounts.model import LimitName
@@ -21,6 +18,9 @@ from gateway.keys import service as keys
 from gateway.keys.model import KeyScopes
 from gateway.runtime.settings import parse_secrets
 from gateway.units import Currency
+from tests.crash.load import Account
+from tests.fakes.servers import PostgresServer
+from tests.fakes.supervisor import Process, Supervisor, free_port, status_of
 
 FREE_TOKENS = 10_000
 PEPPER = "v1:the pepper of the crash tests"
@@ -42,7 +42,7 @@ prompt_overhead_tokens = 64
 """
 LIMITS = {
     "NUSAGATE_HEARTBEAT_S": "1",
-    "NUSAGATE_SWEEP_AFTER_S": "6",
+    "NUSAGATE_SWEEP_AFTER_S": "7",
     "NUSAGATE_DRAIN_TIMEOUT_S": "5",
     "NUSAGATE_SHUTDOWN_TIMEOUT_S": "4",
     "NUSAGATE_SLOW_CLIENT_TIMEOUT_S": "4",
@@ -109,7 +109,9 @@ class Stand:
             "TMPDIR": str(self.folder),
         }
 
-    async def make_accounts(self, *, free: int, paying: int, month_tokens: int = FREE_TOKENS) -> list[Account]:
+    async def make_accounts(
+        self, *, free: int, paying: int, month_tokens: int = FREE_TOKENS
+    ) -> list[Account]:
         """Make new accounts with a key each; the free ones have a month limit, and nobody a minute limit."""
         clock = SystemClock()
         made = []
@@ -195,7 +197,7 @@ class Gateway:
 
     def descriptors(self) -> int:
         """Open files of all its processes."""
-        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.process.family)
+        return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self.process.family)
 
     def ready_status(self) -> int | None:
         """What its readiness probe says."""

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from tests.fakes.checker import JUDGES, Evidence, Seen
 
 REQUEST = "req_" + "a" * 32
@@ -37,7 +38,9 @@ WRONG = {
     "I1 what was served has exactly one entry": {"entries": 0},
     "I2 the entry equals the upstream's usage": {"entry": {"output_total": 6}},
     "I3 a request goes upstream once": {"lines": 2},
-    "I4 a complete answer has its final entry": {"entry": {"usage_source": "estimated", "end_reason": "gateway_crash"}},
+    "I4 a complete answer has its final entry": {
+        "entry": {"usage_source": "estimated", "end_reason": "gateway_crash"}
+    },
     "I5 no account is above its limit": {"tokens": 11},
     "I7 nothing goes upstream that was not admitted": {"no_intent": True},
     "I8 no answer has bytes of another": {"seen": {"answer_id": "chatcmpl-2"}},

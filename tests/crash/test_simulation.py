@@ -1,6 +1,7 @@
 """The seeded simulation finds every bug that is planted in it, and none where none is."""
 
 import pytest
+
 from tests.crash.simulation import Bug, play, search
 
 DEADLINE_S = 30

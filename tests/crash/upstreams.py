@@ -3,7 +3,7 @@
 import asyncio
 
 from tests.crash.client import Connection
-from tests.crash.load import SHAPES, Load
+from tests.crash.load import SHAPES, Load, Shape
 from tests.crash.scenario import Scenario, Trial
 
 ENDS_WELL = frozenset({"complete"})
@@ -54,18 +54,19 @@ async def misbehave(trial: Trial) -> None:
     before_mib = trial.gateway.resident_mib()
     limit = asyncio.Semaphore(8)
 
-    async def ask(directive: str, endpoint: str, stream: bool) -> None:
+    async def ask(directive: str, shape: Shape) -> None:
         async with limit:
             connection = Connection(trial.gateway.port)
-            record = await trial.traffic.ask(connection, endpoint, stream, directive)
+            record = await trial.traffic.ask(connection, shape, directive)
             await connection.close()
         allowed = DIRECTIVES[directive]
         trial.expect(
-            record.outcome in allowed, f"{directive} {endpoint} stream={stream}: {record.outcome} ({record.status})"
+            record.outcome in allowed,
+            f"{directive} {shape}: {record.outcome} ({record.status})",
         )
         trial.expect(record.after_s < ENOUGH_S, f"{directive}: took {record.after_s:.0f} s")
 
-    await asyncio.gather(*(ask(directive, *shape) for directive in chosen for shape in SHAPES))
+    await asyncio.gather(*(ask(directive, shape) for directive in chosen for shape in SHAPES))
     grown_mib = trial.gateway.resident_mib() - before_mib
     trial.figure("grown_mib", grown_mib)
     await trial.traffic.answered(5)
@@ -75,8 +76,8 @@ async def answer_without_end(trial: Trial) -> None:
     """Let models write far more than a client wants to read; memory stays bounded."""
     before_mib = trial.gateway.resident_mib()
     connection = Connection(trial.gateway.port)
-    for endpoint, stream in SHAPES:
-        await trial.traffic.ask(connection, endpoint, stream, "output=65000 chunk_tokens=50 pace_ms=0")
+    for shape in SHAPES:
+        await trial.traffic.ask(connection, shape, "chunk_tokens=50")
     await connection.close()
     grown_mib = trial.gateway.resident_mib() - before_mib
     trial.figure("grown_mib", grown_mib)
@@ -96,7 +97,7 @@ SCENARIOS = (
         name="F15-answers",
         says="models that write without end fill no memory",
         strike=answer_without_end,
-        load=Load(clients=0),
+        load=Load(clients=0, output=(60_000, 65_000), pace_ms=(0, 0)),
         accounts=(0, 1),
         short=0,
         full=1,

@@ -9,11 +9,9 @@ import shutil
 import signal
 import socket
 import subprocess
-from pathlib import Path
 
 from gateway.db.embedded import BIN
 from tests.fakes.supervisor import Process, Supervisor, Unfit, descendants, free_port, is_running, wait_until
-
 
 UNPRIVILEGED = "embedded_postgres"
 COMMAND_S = 60

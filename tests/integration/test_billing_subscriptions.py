@@ -57,7 +57,10 @@ async def test_setting_up_makes_each_price_once(shop):
 
 
 async def test_amounts_are_exact_in_stripes_minor_units(shop):
-    amounts = {price["lookup_key"]: price["unit_amount_decimal"] for price in shop.get("/v1/prices?limit=100")["data"]}
+    amounts = {
+        price["lookup_key"]: price["unit_amount_decimal"]
+        for price in shop.get("/v1/prices?limit=100")["data"]
+    }
     assert Decimal(amounts["nusagate_basic_idr_flat_999900"]) == 999_900
     assert Decimal(amounts["nusagate_pro_idr_flat_14999900"]) == 14_999_900
     assert Decimal(amounts["nusagate_payg_idr_metered_0.1"]) == Decimal("0.1")
@@ -124,14 +127,18 @@ async def test_who_has_paid_on_a_page_cannot_open_another(shop, sari):
     assert await shop.standing(sari) == ("basic", "active")
 
 
-@pytest.mark.parametrize(("plan", "error"), [("free", NoPriceForPlan), ("enterprise", NoPriceForPlan), ("gold", PlanNotFound)])
+@pytest.mark.parametrize(
+    ("plan", "error"), [("free", NoPriceForPlan), ("enterprise", NoPriceForPlan), ("gold", PlanNotFound)]
+)
 async def test_only_plans_with_a_price_are_sold(shop, sari, plan, error):
     with pytest.raises(error):
         await shop.subscriptions.start_checkout(sari.account_id, plan, URLS)
 
 
 async def test_a_flat_plan_is_not_sold_in_a_currency_without_a_price(shop):
-    account = await accounts.create(shop.db, shop.clock, email="usd@example.com", plan_id="free", currency=Currency.USD)
+    account = await accounts.create(
+        shop.db, shop.clock, email="usd@example.com", plan_id="free", currency=Currency.USD
+    )
     with pytest.raises(NoPriceForPlan, match="USD"):
         await shop.subscriptions.start_checkout(account.account_id, "basic", URLS)
     assert (await shop.subscriptions.start_checkout(account.account_id, "payg", URLS)).startswith("http")
@@ -374,7 +381,10 @@ async def test_lost_events_are_made_up_for_by_looking(shop, sari, budi):
     await shop.buy(sari, "basic")
     await shop.buy(budi, "standard")
     assert await refresh_all(shop.db, shop.clock, shop.stripe, timedelta(days=7)) == 2
-    assert (await shop.standing(sari), await shop.standing(budi)) == (("basic", "active"), ("standard", "active"))
+    assert (await shop.standing(sari), await shop.standing(budi)) == (
+        ("basic", "active"),
+        ("standard", "active"),
+    )
     subscription = (await store.subscriptions_of(shop.db, sari.account_id))[0]
     await shop.subscriptions.cancel(sari.account_id)
     shop.move_to(DECEMBER)
@@ -383,7 +393,9 @@ async def test_lost_events_are_made_up_for_by_looking(shop, sari, budi):
     assert await shop.standing(sari) == ("free", "active")
 
 
-async def test_a_running_gateway_hears_of_a_bought_plan_and_of_a_failed_payment(shop, sari, peppers, database_url):
+async def test_a_running_gateway_hears_of_a_bought_plan_and_of_a_failed_payment(
+    shop, sari, peppers, database_url
+):
     cache = KeyCache(ENDLESS)
     keys = KeyService(shop.db, shop.clock, peppers, cache)
     async with listener_of(cache, database_url):

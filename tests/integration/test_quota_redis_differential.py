@@ -313,7 +313,7 @@ def history_machine(runner: asyncio.Runner, world: World) -> type[RuleBasedState
 
         @precondition(lambda self: self.open_requests)
         @rule(data=st.data(), used=st.integers(0, 500), released=st.booleans())
-        def end(self, data, used: int, released: bool) -> None:
+        def end(self, data, *, used: int, released: bool) -> None:
             request = data.draw(st.sampled_from(self.open_requests))
             self.open_requests.remove(request)
             runner.run(world.settle(request, 0 if released else used, released=released))

@@ -14,7 +14,7 @@ from billing.subscriptions import catalogue, store
 from billing.subscriptions.entitlements import review_due
 from billing.subscriptions.model import Subscription, current
 from billing.subscriptions.service import ReturnUrls, Subscriptions
-from billing.webhooks.http import SNAPSHOT_PATH, THIN_PATH, endpoints
+from billing.webhooks.http import SNAPSHOT_PATH, endpoints
 from billing.webhooks.service import Processor
 from gateway.accounts import service as accounts
 from gateway.db.pool import Pool

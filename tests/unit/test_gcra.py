@@ -92,3 +92,16 @@ def test_the_largest_numbers_stay_exact_in_a_double():
     assert MINUTE_US * (UNITS_MAX + 1) + UNITS_MAX < 2**53
     assert NOW_US + MINUTE_US * (UNITS_MAX + 1) < 2**53
     assert ask(0, cost=UNITS_MAX, limit=UNITS_MAX, burst=UNITS_MAX).allowed
+
+
+@pytest.mark.parametrize("limit", [1, 7, 20, 100, 1_000])
+def test_one_more_than_the_limit_does_not_pass_a_moment_later(limit):
+    tat_us = 0
+    for _ in range(limit):
+        decision = gcra(tat_us, 1_000_000, cost=1, limit_per_minute=limit, burst=limit)
+        assert decision.allowed
+        tat_us = decision.tat_us
+    interval_us = 60_000_000 // limit
+    assert not gcra(
+        tat_us, 1_000_000 + interval_us - 2 * limit - 2, cost=1, limit_per_minute=limit, burst=limit
+    ).allowed

@@ -25,11 +25,11 @@ def sentences() -> set[str]:
     """What is said in templates, marked in code, given to an error, or is an error's own sentence."""
     errors = [error for error in family(AccessError) if error.__module__.startswith("admin.")]
     words = {"_": None, "gettext": None, "ngettext": (1, 2), "mark": None}
-    calls = words | {error.__name__: None for error in errors}
+    calls = {error.__name__: None for error in errors}
     found = {error.__doc__.split("\n\n")[0] for error in errors}
-    for method, pattern, keywords in ((TEMPLATE, "*.html", words), ("python", "*.py", calls)):
-        found |= said(method, pattern, keywords)
-    return found - {""}
+    found |= said(TEMPLATE, "*.html", words) | said("python", "*.py", words)
+    # What is given to an error is its sentence, or only the name of a field.
+    return found | {text for text in said("python", "*.py", calls) if text.endswith(".")}
 
 
 def said(method: str, pattern: str, keywords) -> set[str]:

@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from litestar import Response, get, post
+from litestar.params import FromPath
 
 from admin.portal.keys.views import (
     EXPIRIES,
@@ -68,13 +69,13 @@ async def make_key(request: PageRequest) -> Response[str]:
 
 
 @get("/keys/{key_id:uuid}/rotate", access=Access.CONFIRMED)
-async def rotate_page(request: PageRequest, key_id: UUID) -> Response[str]:
+async def rotate_page(request: PageRequest, key_id: FromPath[UUID]) -> Response[str]:
     """Ask how long the old key goes on working."""
     return await _key_page(request, "keys/rotate.html", key_id)
 
 
 @post("/keys/{key_id:uuid}/rotate", access=Access.CONFIRMED, back="/keys")
-async def rotate(request: PageRequest, key_id: UUID) -> Response[str]:
+async def rotate(request: PageRequest, key_id: FromPath[UUID]) -> Response[str]:
     """Make a key in place of another one and show it this once."""
     parts, visitor = parts_of(request), visitor_in(request)
     account_id = visitor.inside.person.account_id
@@ -101,13 +102,13 @@ async def rotate(request: PageRequest, key_id: UUID) -> Response[str]:
 
 
 @get("/keys/{key_id:uuid}/revoke", access=Access.CONFIRMED)
-async def revoke_page(request: PageRequest, key_id: UUID) -> Response[str]:
+async def revoke_page(request: PageRequest, key_id: FromPath[UUID]) -> Response[str]:
     """Say when the key was last used, and ask whether to stop it for good."""
     return await _key_page(request, "keys/revoke.html", key_id)
 
 
 @post("/keys/{key_id:uuid}/revoke", access=Access.CONFIRMED, back="/keys")
-async def revoke(request: PageRequest, key_id: UUID) -> Response[str]:
+async def revoke(request: PageRequest, key_id: FromPath[UUID]) -> Response[str]:
     """Stop a key for good."""
     parts, visitor = parts_of(request), visitor_in(request)
     await keys.revoke_key(parts.db, parts.door.clock, key_id, account_id=visitor.inside.person.account_id)

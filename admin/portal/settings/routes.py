@@ -4,6 +4,7 @@ from uuid import UUID
 
 import segno
 from litestar import Response, get, post
+from litestar.params import FromPath
 
 from admin.access import changing, entering, second_factor, sessions
 from admin.access import store as access_store
@@ -95,7 +96,7 @@ async def renew_recovery_codes(request: PageRequest) -> Response[str]:
 
 
 @post("/settings/sessions/{session_id:uuid}/end", access=Access.PERSON, back="/settings")
-async def end_session(request: PageRequest, session_id: UUID) -> Response[str]:
+async def end_session(request: PageRequest, session_id: FromPath[UUID]) -> Response[str]:
     """Log another browser out."""
     parts, session = parts_of(request), visitor_in(request).inside
     await sessions.end_session(parts.door, parts.db, session.person, session_id)

@@ -74,7 +74,7 @@ async def usage_csv(request: PageRequest) -> Response[str]:
     for row in rows:
         writer.writerow([_harmless(row.group), *(getattr(row, name) for name in CSV_COLUMNS[1:])])
     name = f"usage-{span.first_day}-{span.last_day}-by-{group}.csv"
-    response = Response(text.getvalue(), status_code=200, media_type="text/csv; charset=utf-8")
+    response = Response(text.getvalue(), status_code=200, media_type="text/csv")
     response.headers["content-disposition"] = f'attachment; filename="{name}"'
     response.headers["cache-control"] = NO_STORE
     return response

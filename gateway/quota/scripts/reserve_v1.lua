@@ -69,7 +69,7 @@ if room then grant = math.min(output, math.floor((room - input) / choices)) end
 
 -- GCRA: a unit moves the arrival time one minute / limit ahead, at most one minute's units ahead of now.
 local function most_ahead(limit)
-    return limit and limit > 0 and math.floor((MINUTE_US * (limit + 1) - 1) / limit)
+    return limit and limit > 0 and math.min(math.floor((MINUTE_US * (limit + 1) - 1) / limit), MINUTE_US + limit)
 end
 local requests_most_us, tokens_most_us = most_ahead(requests_limit), most_ahead(tokens_limit)
 

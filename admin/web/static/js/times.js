@@ -1,5 +1,6 @@
 // Writes moments in the reader's own zone, and keeps UTC in the title. Without this script they are shown in UTC.
-const language = document.documentElement.lang;
+const page = document.documentElement.lang;
+const language = navigator.language.startsWith(page) ? navigator.language : page;
 const format = new Intl.DateTimeFormat(language, {
   dateStyle: "medium",
   timeStyle: "short",

@@ -1,0 +1,180 @@
+"""Signing up: one answer for everybody, one account for whoever follows the link, and limits against abuse."""
+
+from datetime import timedelta
+
+import pytest
+
+from gateway.accounts import service as accounts
+from gateway.units import Currency
+from tests.plugins.portal import PASSWORD, Portal, path_of, portal_settings, text_of
+
+SARI = "sari@example.com"
+
+
+async def people(portal) -> list[tuple[str, str]]:
+    rows = await portal.db.fetch(
+        "SELECT p.email, a.plan_id FROM person p JOIN account a USING (account_id) ORDER BY p.email"
+    )
+    return [(row["email"], row["plan_id"]) for row in rows]
+
+
+async def test_nobody_exists_before_the_link_was_followed(portal):
+    browser = portal.browser()
+    answer = await browser.post("/signup", email=" Sari@Example.com ", password=PASSWORD)
+    assert path_of(answer) == "/signup/sent"
+    assert SARI in text_of(answer)
+    assert await people(portal) == []
+    answer = await browser.get(await portal.link(SARI))
+    assert path_of(answer) == "/start"
+    assert await people(portal) == [(SARI, "free")]
+
+
+async def test_a_known_address_gets_the_same_answer_and_another_letter(portal):
+    await portal.browser().join(SARI)
+    stranger = portal.browser(network="192.0.2.2")
+    known = await stranger.post("/signup", email=SARI, password="another long password")
+    other = portal.browser(network="192.0.2.3")
+    new = await other.post("/signup", email="budi@example.com", password="another long password")
+    assert text_of(known).replace(SARI, "budi@example.com") == text_of(new)
+    assert (await portal.letters(SARI))[0].startswith("You already have an account")
+    assert "/verify" not in (await portal.letters(SARI))[0]
+    assert path_of(await stranger.login(SARI, "another long password")) == "/login"
+
+
+async def test_another_browser_must_know_the_password(portal):
+    await portal.browser().post("/signup", email=SARI, password=PASSWORD)
+    phone = portal.browser(network="198.51.100.1")
+    link = await portal.link(SARI)
+    assert "enter the password that you chose" in text_of(await phone.get(link))
+    assert await people(portal) == []
+    token = link.partition("token=")[2]
+    wrong = await phone.post("/verify", fields={"token": token, "password": "not this password"})
+    assert "not the password that you chose" in text_of(wrong)
+    right = await phone.post("/verify", fields={"token": token, "password": PASSWORD})
+    assert path_of(right) == "/start"
+
+
+async def test_the_password_is_the_one_of_the_sign_up_whose_link_was_followed(portal):
+    mallory, sari = portal.browser(network="203.0.113.9"), portal.browser()
+    await sari.post("/signup", email=SARI, password=PASSWORD)
+    link = await portal.link(SARI)
+    await mallory.post("/signup", email=SARI, password="the choice of mallory")
+    assert path_of(await sari.get(link)) == "/start"
+    assert path_of(await mallory.login(SARI, "the choice of mallory")) == "/login"
+    assert path_of(await portal.browser(network="192.0.2.9").login(SARI)) == "/usage"
+
+
+async def test_a_link_works_once_and_for_a_day(portal):
+    browser = portal.browser()
+    await browser.post("/signup", email=SARI, password=PASSWORD)
+    link = await portal.link(SARI)
+    portal.clock.move(timedelta(hours=24))
+    assert (await browser.get(link)).status_code == 410
+    await browser.post("/signup", email=SARI, password=PASSWORD)
+    link = await portal.link(SARI)
+    assert path_of(await browser.get(link)) == "/start"
+    assert (await portal.browser().get(link)).status_code == 410
+    assert path_of(await browser.get(link)) == "/usage"
+
+
+async def test_a_link_that_nobody_was_sent_is_over(portal):
+    assert (await portal.browser().get("/verify?token=guessed")).status_code == 410
+
+
+async def test_another_mail_may_be_asked_for_after_a_minute_and_ends_the_link_before(portal):
+    browser = portal.browser()
+    await browser.post("/signup", email=SARI, password=PASSWORD)
+    first = await portal.link(SARI)
+    assert (await browser.post("/signup/resend")).status_code == 429
+    portal.clock.move(timedelta(seconds=60))
+    assert "on its way" in text_of(await browser.post("/signup/resend"))
+    assert len(await portal.letters(SARI)) == 2
+    second = await portal.link(SARI)
+    assert (await browser.get(first)).status_code == 410
+    assert path_of(await browser.get(second)) == "/start"
+
+
+async def test_mail_is_not_sent_for_ever(portal):
+    browser = portal.browser()
+    await browser.post("/signup", email=SARI, password=PASSWORD)
+    for _ in range(6):
+        portal.clock.move(timedelta(minutes=2))
+        await browser.post("/signup/resend")
+    assert len(await portal.letters(SARI)) == portal.settings.limits.mails_per_sign_up == 5
+
+
+@pytest.mark.parametrize(
+    ("email", "password", "said"),
+    [
+        ("sari", PASSWORD, "is not an e-mail address"),
+        ("sari@mailinator.com", PASSWORD, "throw-away"),
+        (SARI, "too short", "at least 15 characters"),
+        (SARI, "passwordpassword", "easy to guess"),
+    ],
+)
+async def test_what_cannot_be_is_said_at_its_field(portal, email, password, said):
+    answer = await portal.browser().post("/signup", email=email, password=password)
+    assert answer.status_code == 422
+    assert said in text_of(answer)
+    assert 'aria-invalid="true"' in answer.text
+    assert await portal.letters(email) == []
+
+
+async def test_one_network_asks_for_so_many_accounts_a_day(seeded, clock):
+    portal = Portal(seeded, clock, portal_settings(NUSAGATE_SIGN_UPS_PER_NETWORK_DAILY="2"))
+    for number in range(2):
+        assert path_of(
+            await portal.browser().post("/signup", email=f"a{number}@example.com", password=PASSWORD)
+        ) == ("/signup/sent")
+    assert (
+        await portal.browser().post("/signup", email="a3@example.com", password=PASSWORD)
+    ).status_code == 429
+    elsewhere = portal.browser(network="198.51.100.7")
+    assert (
+        path_of(await elsewhere.post("/signup", email="a4@example.com", password=PASSWORD)) == "/signup/sent"
+    )
+    clock.move(timedelta(days=1, seconds=1))
+    assert (
+        path_of(await portal.browser().post("/signup", email="a5@example.com", password=PASSWORD))
+        == "/signup/sent"
+    )
+
+
+async def test_one_mailbox_gets_so_many_links_a_month_however_it_is_spelt(portal):
+    spellings = ["sari@gmail.com", "s.ari@gmail.com", "sari+x@gmail.com", "sari+y@gmail.com"]
+    for number, email in enumerate(spellings):
+        answer = await portal.browser(network=f"192.0.2.{number}").post(
+            "/signup", email=email, password=PASSWORD
+        )
+        assert path_of(answer) == "/signup/sent"
+    assert [len(await portal.letters(email)) for email in spellings] == [1, 1, 1, 0]
+
+
+async def test_sign_ups_pause_when_the_free_budget_is_given_away(seeded, clock):
+    portal = Portal(seeded, clock, portal_settings(NUSAGATE_FREE_BUDGET_TOKENS="19999"))
+    await portal.browser().join(SARI)
+    answer = await portal.browser().post("/signup", email="budi@example.com", password=PASSWORD)
+    assert answer.status_code == 503
+    assert "free plan is full" in text_of(answer)
+
+
+async def test_an_account_that_an_operator_made_becomes_its_owners(portal):
+    account = await accounts.create(portal.db, portal.clock, email=SARI, plan_id="pro", currency=Currency.IDR)
+    await portal.browser().join(SARI)
+    found = await portal.db.fetchval("SELECT account_id FROM person WHERE email = $1", SARI)
+    assert found == account.account_id
+    assert await people(portal) == [(SARI, "pro")]
+
+
+async def test_the_letter_is_in_the_language_of_the_visitor(portal):
+    browser = portal.browser(**{"accept-language": "id-ID,id;q=0.9,en;q=0.5"})
+    await browser.post("/signup", email=SARI, password=PASSWORD)
+    assert (await portal.letters(SARI))[0].startswith("Pastikan alamat surel Anda")
+
+
+async def test_links_come_from_configuration_and_never_from_host(portal):
+    browser = portal.browser()
+    lies = {"host": "evil.example", "x-forwarded-host": "evil.example"}
+    await browser.post("/signup", headers=lies, email=SARI, password=PASSWORD)
+    assert (await portal.link(SARI)).startswith("/verify?token=")
+    assert "evil.example" not in (await portal.letters(SARI))[0]
