@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import rich_click as click
 
+import billing.cli
 import gateway.cli
 from admin import commands
 from gateway.db.pool import is_operational
@@ -24,7 +25,7 @@ def nusagate() -> None:
     """Nusagate: an OpenAI-compatible API gateway that counts every token and stops at the limit."""
 
 
-for command in (*commands.COMMANDS, *gateway.cli.COMMANDS):
+for command in (*commands.COMMANDS, *billing.cli.COMMANDS, *gateway.cli.COMMANDS):
     nusagate.add_command(command)
 
 

@@ -6,6 +6,9 @@ import os
 from typing import Any
 
 from admin.jobs import admin_jobs
+from billing.jobs import StripeWork
+from billing.settings import StripeSettings, load_stripe_settings
+from gateway.clock import SystemClock
 from gateway.db.pool import AdvisoryLease, Pool, open_pool, pinger
 from gateway.errors import NusagateError
 from gateway.http.reading import Receive, Scope
@@ -25,8 +28,9 @@ APPLICATION = "nusagate-worker"
 class WorkerApp:
     """The ASGI application; the jobs run for as long as it lives."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, stripe: StripeSettings | None) -> None:
         self._settings = settings
+        self._stripe = stripe
         self._db: Pool | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,12 +60,17 @@ class WorkerApp:
             await send({"type": "lifespan.startup.failed", "message": f"Postgres cannot be reached: {error}"})
             return
         jobs = [*gateway_jobs(self._settings.limits), *admin_jobs(self._settings)]
+        billing = StripeWork(self._db, SystemClock(), self._stripe) if self._stripe else None
+        if billing is not None:
+            jobs += billing.jobs()
         running = asyncio.create_task(run_jobs(jobs, self._db, AdvisoryLease(self._db)))
         await send({"type": "lifespan.startup.complete"})
         await receive()
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
+        if billing is not None:
+            await billing.close()
         await self._db.close()
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -70,7 +79,7 @@ def create_worker() -> WorkerApp:
     """Make the worker from the environment."""
     settings = load_settings(os.environ)
     configure_logging(json_lines=settings.json_logs)
-    return WorkerApp(settings)
+    return WorkerApp(settings, load_stripe_settings(os.environ))
 
 
 async def _reply(send: Send, status: int, content_type: str, body: bytes) -> None:

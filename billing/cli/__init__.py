@@ -5,11 +5,26 @@
 
 import rich_click as click
 
+from billing.cli.customers import stripe, subscription, webhook
+from billing.cli.invoices import invoice, period, statement
 from billing.cli.ledger import verify
+from billing.cli.prices import discard, draft, publish, recalculate, review
 from billing.cli.reconcile import reconcile
 from billing.cli.sync import sync
+from gateway.cli.prices import price
 from gateway.cli.reports import ledger
 
 ledger.add_command(verify)
+for command in (draft, review, publish, discard, recalculate):
+    price.add_command(command)
 
-COMMANDS: tuple[click.RichCommand, ...] = (sync, reconcile)
+COMMANDS: tuple[click.RichCommand, ...] = (
+    sync,
+    reconcile,
+    stripe,
+    subscription,
+    webhook,
+    invoice,
+    statement,
+    period,
+)

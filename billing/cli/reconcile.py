@@ -1,15 +1,20 @@
 """``nusagate reconcile``: comparing Stripe's sums with ours, and looking at what differed."""
 
+from typing import TYPE_CHECKING
+
 import msgspec
 import rich_click as click
 
 from billing.cli.session import with_stripe
-from billing.reconcile import service
+from billing.reconcile import store
 from billing.settings import StripeSettings
-from billing.stripe.client import Stripe
 from gateway.cli.output import emit, json_option
 from gateway.cli.session import CLOCK, connected
 from gateway.db.pool import Pool
+
+if TYPE_CHECKING:
+    from billing.reconcile.service import ReconcileReport
+    from billing.stripe.client import Stripe
 
 SHOWN_DEFAULT = 50
 SHOWN_MAX = 1_000
@@ -28,10 +33,12 @@ def reconcile() -> None:
 @json_option
 def run(*, everybody: bool, max_reads: int | None, as_json: bool) -> None:
     """Compare, confirm what is there, and send again what is proved not to be."""
+    # Loaded here so that other commands start without Stripe's SDK.
+    from billing.reconcile.service import Reconciler  # noqa: PLC0415
 
-    async def work(db: Pool, stripe: Stripe, settings: StripeSettings) -> service.ReconcileReport:
+    async def work(db: Pool, stripe: "Stripe", settings: StripeSettings) -> "ReconcileReport":
         reads = max_reads or settings.limits.stripe_reads_per_run
-        return await service.Reconciler(db, CLOCK, stripe, max_reads=reads).run(everybody=everybody)
+        return await Reconciler(db, CLOCK, stripe, max_reads=reads).run(everybody=everybody)
 
     emit(msgspec.to_builtins(with_stripe(work)), as_json=as_json)
 
@@ -42,5 +49,5 @@ def run(*, everybody: bool, max_reads: int | None, as_json: bool) -> None:
 @json_option
 def show(*, history: bool, limit: int, as_json: bool) -> None:
     """Show where Stripe and the ledger differ; amounts are Stripe's units, micro-dollars or milli-rupiah."""
-    found = connected(lambda db: service.findings(db, open_only=not history, limit=limit))
+    found = connected(lambda db: store.list_findings(db, open_only=not history, limit=limit))
     emit({"findings": msgspec.to_builtins(found)}, as_json=as_json, note=None if found else "No differences.")

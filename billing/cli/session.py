@@ -3,19 +3,21 @@
 import asyncio
 import getpass
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from billing.settings import SECRET_KEY, StripeSettings, load_stripe_settings
-from billing.stripe.client import Stripe
 from gateway.cli.session import command_environment
 from gateway.db.pool import DatabaseUnavailable, Pool, open_pool
 from gateway.errors import ConfigurationError
 from gateway.runtime.settings import load_limits, read_database_url
 
+if TYPE_CHECKING:
+    from billing.stripe.client import Stripe
+
 Result = TypeVar("Result")
 
 
-def with_stripe(work: Callable[[Pool, Stripe, StripeSettings], Awaitable[Result]]) -> Result:
+def with_stripe(work: Callable[[Pool, "Stripe", StripeSettings], Awaitable[Result]]) -> Result:
     """Run some work on a pool and a connection to Stripe; ``ConfigurationError`` where Stripe is not configured."""
     return asyncio.run(_with_stripe(work))
 
@@ -28,7 +30,10 @@ def operator() -> str:
         return "cli"
 
 
-async def _with_stripe(work: Callable[[Pool, Stripe, StripeSettings], Awaitable[Result]]) -> Result:
+async def _with_stripe(work: Callable[[Pool, "Stripe", StripeSettings], Awaitable[Result]]) -> Result:
+    # Loaded here so that commands without Stripe start without its SDK.
+    from billing.stripe.client import Stripe  # noqa: PLC0415
+
     environ = command_environment()
     settings = load_stripe_settings(environ)
     if settings is None:

@@ -4,7 +4,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
@@ -14,16 +14,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from billing.cli.session import operator, with_stripe
 from billing.settings import StripeSettings
-from billing.stripe.client import Stripe
-from billing.stripe.meters import ensure_meters
 from billing.sync import service, store
 from billing.sync.model import Verdict
-from billing.sync.sender import Sender
 from gateway.cli.output import emit, json_option
 from gateway.cli.parameters import MomentType
 from gateway.cli.session import CLOCK, connected, transacted
 from gateway.db.pool import Pool
 from gateway.errors import InvalidValue
+
+if TYPE_CHECKING:
+    from billing.stripe.client import Stripe
 
 REASON_MAX = 500
 
@@ -52,8 +52,11 @@ def sync() -> None:
 @json_option
 def run(*, until: datetime | None, as_json: bool) -> None:
     """Freeze what is complete and send everything that is due; a worker does the same all the time."""
+    # Loaded here so that other commands start without Stripe's SDK.
+    from billing.sync import worker  # noqa: PLC0415
+    from billing.sync.sender import Sender  # noqa: PLC0415
 
-    async def work(db: Pool, stripe: Stripe, settings: StripeSettings) -> service.SyncReport:
+    async def work(db: Pool, stripe: "Stripe", settings: StripeSettings) -> worker.SyncReport:
         now = CLOCK.now()
         if until is not None and until > now:
             raise InvalidValue("--until must not be in the future.", param="until")
@@ -62,7 +65,7 @@ def run(*, until: datetime | None, as_json: bool) -> None:
         waiting = (await store.count_states(db))["waiting"]
         with _progress(waiting, as_json=as_json) as advance:
             sender = Sender(db, CLOCK, stripe, settings)
-            return await service.send_due(db, CLOCK, sender, frozen, progress=advance)
+            return await worker.send_due(db, CLOCK, sender, frozen, progress=advance)
 
     emit(msgspec.to_builtins(with_stripe(work)), as_json=as_json)
 
@@ -92,8 +95,10 @@ def retry(*, batch_id: UUID, reason: str, as_json: bool) -> None:
 @json_option
 def setup(*, as_json: bool) -> None:
     """Make the spend meters in Stripe that are missing; doing it again changes nothing."""
+    # Loaded here so that other commands start without Stripe's SDK.
+    from billing.stripe.meters import ensure_meters  # noqa: PLC0415
 
-    async def work(_: Pool, stripe: Stripe, __: StripeSettings) -> dict[str, str]:
+    async def work(_: Pool, stripe: "Stripe", __: StripeSettings) -> dict[str, str]:
         return {currency.value: meter_id for currency, meter_id in (await ensure_meters(stripe)).items()}
 
     emit({"meters": with_stripe(work)}, as_json=as_json)

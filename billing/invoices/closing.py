@@ -38,14 +38,19 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 async def advance(db: Pool, clock: Clock, period: Month) -> Standing:
     """Let a month take every step that nothing stands in the way of; repeating it changes nothing."""
     async with db.acquire() as connection, connection.transaction():
-        state = await store.lock_period(connection, period, clock.now())
-        while state is not MonthState.CLOSED:
-            obstacles = await _obstacles(connection, period, state, clock.now())
-            if obstacles:
-                return Standing(period=period, state=state, obstacles=tuple(obstacles))
-            state = await _step(connection, period, state, clock.now())
-            log.info("month moves on", period=period, state=state.value)
-        return Standing(period=period, state=state, obstacles=())
+        return await advance_in(connection, clock, period)
+
+
+async def advance_in(connection: Connection, clock: Clock, period: Month) -> Standing:
+    """Do the same in a transaction of the caller's."""
+    state = await store.lock_period(connection, period, clock.now())
+    while state is not MonthState.CLOSED:
+        obstacles = await _obstacles(connection, period, state, clock.now())
+        if obstacles:
+            return Standing(period=period, state=state, obstacles=tuple(obstacles))
+        state = await _step(connection, period, state, clock.now())
+        log.info("month moves on", period=period, state=state.value)
+    return Standing(period=period, state=state, obstacles=())
 
 
 async def advance_all(db: Pool, clock: Clock) -> list[Standing]:

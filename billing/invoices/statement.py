@@ -1,4 +1,4 @@
-"""Our own statement of a month: for every model, tokens × rate = amount, exact; rounded once, where the sum is billed.
+"""Our own statement of a month: for every model, tokens times rate = amount, exact; rounded once, where the sum is billed.
 
 It is made from the ledger alone. Beside it stands what Stripe bills for the same month, so that anybody can compare:
 Stripe multiplies what our meter counted by a fixed price, and rounds the line once, half away from zero, too. Both come
@@ -35,7 +35,7 @@ class UsageSum(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One class of tokens: ``tokens`` × ``rate_micro_per_mtok`` = ``amount_pico``, exactly."""
+    """One class of tokens: ``tokens`` times ``rate_micro_per_mtok`` = ``amount_pico``, exactly."""
 
     token_class: TokenClass
     tokens: int

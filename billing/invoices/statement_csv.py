@@ -47,9 +47,11 @@ def statement_csv(statement: Statement) -> str:
                 currency,
             )
         )
-    sums = (("usage_exact", format_amount(statement.usage_pico)),)
-    sums += (("usage_total", format_minor(statement.usage_minor, currency)),)
-    sums += (("total", format_minor(statement.total_minor, currency)),)
+    sums = (
+        ("usage_exact", format_amount(statement.usage_pico)),
+        ("usage_total", format_minor(statement.usage_minor, currency)),
+        ("total", format_minor(statement.total_minor, currency)),
+    )
     writer.writerows((name, "", "", "", "", "", amount, currency) for name, amount in sums)
     return text.getvalue()
 

@@ -36,12 +36,14 @@ CLASSES = {
 def statement_page(statement: Statement) -> str:
     """Write a statement as an HTML document."""
     money = statement.currency.upper()
-    parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>Statement {statement.period}</title><style>{STYLE}</style>"
-        f"<h1>Statement {statement.period}</h1>"
+    head = (
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>Statement {statement.period}</title><style>{STYLE}</style><h1>Statement {statement.period}</h1>"
         f"<p>{escape(statement.email)}<br><span class=note>Account {statement.account_id} · all amounts in {money} · "
-        f"months are in UTC · {_state(statement)}</span>",
+        f"months are in UTC · {_state(statement)}</span>"
+    )
+    parts = [
+        head,
         _usage("Usage that is billed", statement.billed, statement.currency),
         _corrections(statement.corrections),
         _sum(statement),
@@ -71,7 +73,7 @@ def _usage(title: str, lines: Iterable[ModelLine], currency: Currency) -> str:
     )
     if not rows:
         return ""
-    head = "<th>Model<th>Tokens<th class=n>Number<th class=n>× rate per million<th class=n>= amount"
+    head = "<th>Model<th>Tokens<th class=n>Number<th class=n>&times; rate per million<th class=n>= amount"
     return f"<h2>{title}</h2>{_table(head, rows, f'in {currency.upper()}')}"
 
 

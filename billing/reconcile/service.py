@@ -17,7 +17,6 @@ from billing.reconcile.model import (
     Books,
     Doubtful,
     Explanation,
-    Finding,
     Kind,
     Place,
     Source,
@@ -185,11 +184,6 @@ async def compare(db: Pool, clock: Clock, place: Place, found: int, report: Reco
             report.differences += 1
         failpoint("reconcile.before_commit")
     failpoint("reconcile.after_commit")
-
-
-async def findings(db: Db, *, open_only: bool, limit: int) -> list[Finding]:
-    """Read the differences that were seen, newest first."""
-    return await store.list_findings(db, open_only=open_only, limit=limit)
 
 
 async def measure(db: Db) -> None:

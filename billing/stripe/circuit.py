@@ -44,6 +44,7 @@ class Pace:
         self._free_s = turn_s + self._gap_s
         return turn_s - now_s
 
-    def pause(self, pause_s: int) -> None:
-        """Give no turn for some seconds."""
+    def pause(self, pause_ms: int) -> None:
+        """Give no turn for some milliseconds."""
+        pause_s = pause_ms / 1_000
         self._free_s = max(self._free_s, monotonic_s() + pause_s)

@@ -6,10 +6,10 @@ Raw and ``sum``: in a pre-aggregated meter (``event_time_window``) the newest ev
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-import msgspec
 import stripe
 
 from billing.stripe.client import Stripe
+from billing.stripe.model import MeterEvent
 from billing.stripe.money import STRIPE_MONEY
 from gateway.units import Currency
 
@@ -18,16 +18,6 @@ VALUE_KEY = "value"
 SUMMARY_HOURS_MAX = 96
 """Hours of one read: a page has 100 summaries at most, and four days are 96."""
 PAGE = 100
-
-
-class MeterEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """What one meter event says: ``value`` units of the meter for a customer, at a moment of whole seconds."""
-
-    event_name: str
-    identifier: str
-    event_at: datetime
-    customer_id: str
-    value: int
 
 
 async def ensure_meters(client: Stripe) -> dict[Currency, str]:

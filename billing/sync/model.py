@@ -20,7 +20,7 @@ from billing.stripe.errors import (
     StripeNoCustomer,
     StripeRefused,
 )
-from billing.stripe.meters import MeterEvent
+from billing.stripe.model import MeterEvent
 from gateway.errors import NusagateError
 
 BLIND_RETRIES = timedelta(hours=20)

@@ -34,8 +34,8 @@ log = get_logger("sync")
 
 CLAIM_SIZE = 128
 RECORD_SIZE = 256
-BUSY_PAUSE_S = 1
-BUSY_PAUSE_MAX_S = 5
+BUSY_PAUSE_MS = 250
+BUSY_PAUSE_MAX_MS = 5_000
 """How long everybody waits after a 429; the batch that it was said to waits as long as Stripe asked."""
 
 Progress = Callable[[Verdict], None]
@@ -139,7 +139,8 @@ class Sender:
                 self.circuit.trip(now)
                 log.error("stripe refuses the key", code=error.code, status=error.answer.status)
             case StripeBusy():
-                self._pace.pause(min(error.answer.retry_after_s or BUSY_PAUSE_S, BUSY_PAUSE_MAX_S))
+                asked_ms = (error.answer.retry_after_s or 0) * 1_000
+                self._pace.pause(min(asked_ms or BUSY_PAUSE_MS, BUSY_PAUSE_MAX_MS))
             case None:
                 self.circuit.close()
 

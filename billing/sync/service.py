@@ -1,10 +1,9 @@
-"""The way of usage to Stripe: freeze what is complete, send what is due, and let operators see and decide the rest.
+"""The way of usage to Stripe: freeze what is complete, and let operators see and decide what is stuck.
 
 Rules of this room: what Stripe is told is frozen before it is told; a batch is never told twice under two names unless
 it is proved that the first did not arrive; nothing is ever deleted. The ledger is not touched.
 """
 
-from collections import Counter
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -17,7 +16,6 @@ from billing.sync.model import (
     BatchNotRetryable,
     BatchState,
 )
-from billing.sync.sender import Progress, Sender
 from billing.sync.store import BatchRow, Frozen, ParkedAccount
 from gateway.clock import Clock
 from gateway.db.pool import Connection, Db, Pool
@@ -32,18 +30,6 @@ FIRST_UUID = UUID(int=0)
 HOUR = timedelta(hours=1)
 
 NO_CUSTOMER_CODES = frozenset({"meter_event_customer_not_found"})
-
-
-class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run did: entries and batches frozen, and how the attempts of this run ended."""
-
-    frozen_entries: int
-    frozen_batches: int
-    accepted: int
-    waiting: int
-    unproven: int
-    dead: int
-    circuit_open: bool
 
 
 class SyncStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,29 +53,6 @@ def closed_before(now: datetime, settle_delay_s: int) -> datetime:
     """Return the end of the last UTC hour that is over for at least ``settle_delay_s``."""
     settled = now - timedelta(seconds=settle_delay_s)
     return settled.replace(minute=0, second=0, microsecond=0)
-
-
-async def run(db: Pool, clock: Clock, sender: Sender, *, cutoff: datetime) -> SyncReport:
-    """Freeze usage from before ``cutoff``, then send everything that is due."""
-    frozen = await freeze_due(db, clock, cutoff)
-    return await send_due(db, clock, sender, frozen)
-
-
-async def send_due(
-    db: Pool, clock: Clock, sender: Sender, frozen: Frozen, *, progress: Progress = lambda _: None
-) -> SyncReport:
-    """Send everything that is due; ``progress`` hears of every attempt."""
-    await prepare(db, clock)
-    tally: Counter[BatchState] = await sender.send_due(progress)
-    return SyncReport(
-        frozen_entries=frozen.entries,
-        frozen_batches=frozen.batches,
-        accepted=tally[BatchState.ACCEPTED],
-        waiting=tally[BatchState.WAITING],
-        unproven=tally[BatchState.UNPROVEN],
-        dead=tally[BatchState.DEAD],
-        circuit_open=sender.circuit.is_open(clock.now()),
-    )
 
 
 async def freeze_due(db: Pool, clock: Clock, cutoff: datetime) -> Frozen:

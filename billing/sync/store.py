@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from billing.stripe.meters import MeterEvent
+from billing.stripe.model import MeterEvent
 from billing.stripe.money import STRIPE_MONEY
 from billing.sync.model import Batch, BatchState, Verdict
 from gateway.db.pool import Connection, Db, Row, retry_contention

@@ -6,7 +6,7 @@ more than the relay itself.
 
 import functools
 
-from gateway.errors import NusagateError
+from gateway.errors import InvalidJson, NusagateError
 from gateway.http.idempotency import claim, give_up
 from gateway.http.orders import Order, OrderReader, read_chat, read_embeddings, read_responses
 from gateway.http.rate_headers import standing_headers
@@ -37,7 +37,8 @@ async def serve_inference(services: Services, scope: Scope, receive: Receive, se
     try:
         await call.serve(read_order)
     except ClientLeft:
-        return
+        # Nobody is there, or what they sent was not a whole request; whoever still listens gets an answer.
+        await call.refuse(InvalidJson("The request ended before its body was whole."))
     except Exception as error:  # whatever went wrong, the client gets an answer in our shape
         await call.refuse(error)
 
@@ -96,10 +97,11 @@ class Call:
     async def _relay(self, order: Order, record: KeyRecord, *, replay_key: str | None) -> None:
         services = self._services
         limits = services.settings.limits
+        now = services.clock.now()
         hold = await services.meter.admit(
-            order.reserve_request(self._request_id, record, limits.request_timeout_s)
+            order.reserve_request(self._request_id, record, limits.request_timeout_s, now)
         )
-        services.last_used.mark(record.key_id, order.model.id, services.clock.now())
+        services.last_used.mark(record.key_id, order.model.id, now)
         metrics.child(metrics.requests_total, self._endpoint, "admitted").inc()
         exchange = Exchange(
             services.transport,

@@ -1,6 +1,7 @@
 """What a request asks for, read and bounded, before anything is reserved: one reader for each endpoint."""
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import TypeAlias
 from uuid import UUID
 
@@ -42,7 +43,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     headers: Headers = ()
     keeps_answer: bool = True
 
-    def reserve_request(self, request_id: UUID, record: KeyRecord, deadline_s: int) -> ReserveRequest:
+    def reserve_request(
+        self, request_id: UUID, record: KeyRecord, deadline_s: int, now: datetime
+    ) -> ReserveRequest:
         """Write the order as the limits are asked: with every limit that is in force for the key."""
         limits = record.limits
         return ReserveRequest(
@@ -61,7 +64,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
             output_min=self.output_min,
             choices=self.choices,
             deadline_s=deadline_s,
-            month_limit=limits.monthly_tokens,
+            month_limit=record.month_limit(now),
             day_limit=limits.daily_tokens,
             key_limit=record.monthly_tokens,
             requests_per_minute=limits.requests_per_minute,

@@ -8,6 +8,7 @@ from gateway.clock import unix_seconds
 from gateway.ids import response_label
 from gateway.ledger.model import Charge, EndReason, KeptAnswer
 from gateway.metering.charge import Delivery
+from gateway.metering.meter import KEPT_MAX_BYTES
 from gateway.metering.usage import read_chat_usage, read_responses_usage
 from gateway.proxy.sse import SseEvent
 from gateway.proxy.wire import Closing, Failure, MalformedAnswer, UpstreamFailed
@@ -144,7 +145,8 @@ class ResponsesWire:
         """The object, or the events that close the stream around it, and what is kept of it."""
         counts = None if charged is None else charged.counts
         error = None if failure is None else ResponseError(failure.code, failure.message)
-        stored = self._request.store and failure is None
+        is_small = self.delivery().delivered_bytes <= KEPT_MAX_BYTES
+        stored = self._request.store and failure is None and is_small
         if self.stream:
             events = self._stream.finish() if failure is None else []
             terminal = self._stream.terminal(counts, completed_at=unix_seconds(), stored=stored, error=error)

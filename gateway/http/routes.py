@@ -94,7 +94,7 @@ async def get_key(request: Caller) -> Response[bytes]:
                 ),
                 "monthly": _used(
                     counted.get((record.account_id, month)),
-                    limits.monthly_tokens,
+                    record.month_limit(now),
                     format_utc(month_end(month)),
                 ),
                 "key_monthly": _used(
@@ -131,7 +131,7 @@ async def get_usage(request: Caller) -> Response[bytes]:
     view = await quota_service.show(
         services.db,
         record.account_id,
-        record.limits.monthly_tokens,
+        record.month_limit(now),
         now=now,
         engine=services.meter.engine,
     )

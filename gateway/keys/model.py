@@ -1,7 +1,7 @@
 """API keys: what is kept of them, and what a request with one may do."""
 
 import ipaddress
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, TypeAlias
 from uuid import UUID
@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 
 from gateway.accounts.model import AccountStatus
+from gateway.clock import Month, month_of
 from gateway.errors import InvalidValue, NusagateError
 from gateway.plans.model import AccountLimits, Billing, Limit, OnDisconnect
 from gateway.units import Currency
@@ -16,6 +17,9 @@ from gateway.units import Currency
 NAME_LENGTH_MAX = 100
 SCOPES_MAX = 100
 """A key names at most this many models, and at most this many address ranges."""
+
+CLOCKS_APART = timedelta(seconds=2)
+"""The gateway's clock and the one that decides about the month are never further apart."""
 
 SEVERAL = msgspec.Meta(min_length=1, max_length=SCOPES_MAX)
 ModelName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$")]
@@ -83,6 +87,22 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True):
         return f"NewKey({self.key_id})"
 
 
+class SpendGuard(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What an account may still spend, in tokens at the highest price: a limit for one month, and one for any other.
+
+    So a limit that follows from a month's spending can never hold in the next month, whoever is late.
+    """
+
+    period: Month
+    period_tokens: int
+    other_tokens: int
+
+    def limit(self, now: datetime) -> int:
+        """Return the limit of a month; the smaller one while two clocks may disagree about which month it is."""
+        months = {month_of(now - CLOCKS_APART), month_of(now + CLOCKS_APART)}
+        return min(self.period_tokens if month == self.period else self.other_tokens for month in months)
+
+
 class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     """All that admission needs to know of a key, its account and its plan, from one row."""
 
@@ -103,6 +123,15 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     billing: Billing
     on_disconnect: OnDisconnect
     limits: AccountLimits
+    guard: SpendGuard | None = None
+
+    def month_limit(self, now: datetime) -> int | None:
+        """Return how many tokens the account may use in the month; what it may spend limits those that are paid for."""
+        limit = self.limits.monthly_tokens
+        if self.guard is None or self.billing is not Billing.METERED:
+            return limit
+        guarded = self.guard.limit(now)
+        return guarded if limit is None else min(limit, guarded)
 
 
 class MissingApiKey(NusagateError):

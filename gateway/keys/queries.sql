@@ -4,8 +4,8 @@ SELECT k.key_id, k.name, k.prefix, k.last4, k.digest, k.pepper_version, k.create
        k.monthly_tokens AS key_monthly_tokens, k.models, k.endpoints, k.ip_ranges,
        a.account_id, a.status, a.currency, a.limits AS overrides,
        p.plan_id, p.billing, p.on_disconnect, p.monthly_tokens, p.daily_tokens, p.requests_per_minute,
-       p.tokens_per_minute, p.concurrency
-FROM api_key k JOIN account a USING (account_id) JOIN plan p USING (plan_id)
+       p.tokens_per_minute, p.concurrency, g.period AS guard_period, g.period_tokens, g.other_tokens
+FROM api_key k JOIN account a USING (account_id) JOIN plan p USING (plan_id) LEFT JOIN spend_guard g USING (account_id)
 WHERE k.digest = ANY ($1::bytea[]) AND k.revoked_at IS NULL;
 
 -- store_digest

@@ -10,7 +10,7 @@ from gateway.accounts.model import AccountNotFound, AccountStatus
 from gateway.accounts.store import limits_from
 from gateway.db.pool import Connection, Db, Row
 from gateway.db.queries import load_queries
-from gateway.keys.model import ApiKey, Endpoint, KeyRecord, KeyScopes
+from gateway.keys.model import ApiKey, Endpoint, KeyRecord, KeyScopes, SpendGuard
 from gateway.plans.model import Billing, OnDisconnect
 from gateway.units import Currency
 
@@ -145,6 +145,15 @@ def _record(row: Row) -> KeyRecord:
         billing=Billing(row["billing"]),
         on_disconnect=OnDisconnect(row["on_disconnect"]),
         limits=limits_from(row),
+        guard=_guard(row),
+    )
+
+
+def _guard(row: Row) -> SpendGuard | None:
+    if row["guard_period"] is None:
+        return None
+    return SpendGuard(
+        period=row["guard_period"], period_tokens=row["period_tokens"], other_tokens=row["other_tokens"]
     )
 
 

@@ -92,14 +92,14 @@ counters AS (
 ),
 totals AS (
     INSERT INTO account_period_total AS t (
-        account_id, period, currency, requests, input_tokens, output_tokens, quota_tokens, amount_pico)
+        account_id, period, currency, requests, input_tokens, output_tokens, quota_tokens, amount_pico, billable_pico)
     SELECT account_id, period, currency, count(*), sum(input_tokens), sum(output_tokens),
-        sum(input_tokens + output_tokens), sum(amount_pico)
+        sum(input_tokens + output_tokens), sum(amount_pico), COALESCE(sum(amount_pico) FILTER (WHERE billable), 0)
     FROM closed WHERE NOT released GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
     ON CONFLICT (account_id, period, currency) DO UPDATE SET
         requests = t.requests + EXCLUDED.requests, input_tokens = t.input_tokens + EXCLUDED.input_tokens,
         output_tokens = t.output_tokens + EXCLUDED.output_tokens, quota_tokens = t.quota_tokens + EXCLUDED.quota_tokens,
-        amount_pico = t.amount_pico + EXCLUDED.amount_pico
+        amount_pico = t.amount_pico + EXCLUDED.amount_pico, billable_pico = t.billable_pico + EXCLUDED.billable_pico
 ),
 hourly AS (
     INSERT INTO usage_hourly AS h (
@@ -247,10 +247,12 @@ WHERE g.in_flight <> (SELECT count(*) FROM request_intent i WHERE i.state = 'ope
 -- Period totals that are not the sum of the ledger (I6).
 SELECT count(*) FROM account_period_total t
 FULL JOIN (
-    SELECT account_id, period, currency, sum(quota_tokens) AS quota_tokens, sum(amount_pico) AS amount_pico
+    SELECT account_id, period, currency, sum(quota_tokens) AS quota_tokens, sum(amount_pico) AS amount_pico,
+        COALESCE(sum(amount_pico) FILTER (WHERE billable), 0) AS billable_pico
     FROM ledger_entry GROUP BY 1, 2, 3
 ) l USING (account_id, period, currency)
-WHERE t.quota_tokens IS DISTINCT FROM l.quota_tokens OR t.amount_pico IS DISTINCT FROM l.amount_pico;
+WHERE t.quota_tokens IS DISTINCT FROM l.quota_tokens OR t.amount_pico IS DISTINCT FROM l.amount_pico
+    OR t.billable_pico IS DISTINCT FROM l.billable_pico;
 
 -- verify_hourly
 -- Accounts whose hourly read model does not add up to the ledger.

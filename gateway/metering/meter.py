@@ -112,6 +112,8 @@ class Hold:
         """
         if kept is not None and len(kept.response) > KEPT_MAX_BYTES:
             kept = None
+        if replay is not None and len(replay[1]) > KEPT_MAX_BYTES:
+            replay = None
         settlement = Settlement(
             request_id=self.request.request_id,
             account_id=self.request.account_id,

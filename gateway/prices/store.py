@@ -64,10 +64,8 @@ async def end_book(connection: Connection, book_id: str, moment: datetime) -> No
     await connection.execute(QUERIES["end_book"], book_id, moment)
 
 
-async def insert_published(
-    connection: Connection, book: PriceBook, moment: datetime, published_by: str
-) -> None:
-    """Write a book and publish it; ``BookConflict`` if it overlaps another one of its currency."""
+async def insert_draft(connection: Connection, book: PriceBook) -> None:
+    """Write a book that is not published yet."""
     await connection.execute(
         QUERIES["insert_book"],
         book.book_id,
@@ -82,6 +80,13 @@ async def insert_published(
     ]
     models, classes, prices = zip(*rates, strict=True)
     await connection.execute(QUERIES["insert_rates"], book.book_id, models, classes, prices)
+
+
+async def insert_published(
+    connection: Connection, book: PriceBook, moment: datetime, published_by: str
+) -> None:
+    """Write a book and publish it; ``BookConflict`` if it overlaps another one of its currency."""
+    await insert_draft(connection, book)
     try:
         await connection.execute(QUERIES["publish_book"], book.book_id, moment, published_by)
     except asyncpg.ExclusionViolationError as error:

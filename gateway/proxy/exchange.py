@@ -219,6 +219,7 @@ class Exchange:
             self._hold.mark_first_byte()
             failpoint("request.in_event")
             await downstream.write(b"".join([wire.feed(event) for event in splitter.feed(chunk)]))
+        failpoint("request.after_usage")
 
     async def _take_body(self, answer: UpstreamAnswer) -> None:
         body = await answer.read_all(self._transport.limits.max_answer_bytes)

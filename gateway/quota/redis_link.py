@@ -39,7 +39,6 @@ log = get_logger("redis")
 
 RECONNECT_EVERY_S = 0.1
 IDENTIFY_EVERY_S = 1
-MILLISECONDS_PER_SECOND = 1_000
 
 
 class RedisLink:
@@ -48,7 +47,7 @@ class RedisLink:
     def __init__(self, url: str, limits: Limits) -> None:
         self.up = False
         self.on_change: list[Callable[[bool, str], None]] = []
-        self._timeout_s = limits.redis_timeout_ms / MILLISECONDS_PER_SECOND
+        self._timeout_s = limits.redis_timeout_s
         self._connection = make_connection(url)
         self._identity = ""
         self._identified_s = -math.inf

@@ -63,7 +63,7 @@ from gateway.runtime.settings import Limits
 
 log = get_logger("quota")
 
-PATIENCE_S = 0.25
+PATIENCE_S = 1.5
 NAP_S = 0.005
 MISSED_MAX = 20_000
 

@@ -17,7 +17,6 @@ from gateway.runtime.settings import Limits
 
 CONNECT_TIMEOUT_S = 1
 MICROSECONDS_PER_SECOND = 1_000_000
-MILLISECONDS_PER_SECOND = 1_000
 PRIMARY = "master"
 
 Reply: TypeAlias = Any
@@ -96,7 +95,7 @@ async def engine_in_force(redis_url: str | None, limits: Limits) -> Engine:
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await open_connection(connection)
-        async with asyncio.timeout(limits.redis_timeout_ms / MILLISECONDS_PER_SECOND):
+        async with asyncio.timeout(limits.redis_timeout_s):
             info = await server_info(connection)
     except (RedisError, OSError, TimeoutError):
         return Engine.POSTGRES

@@ -16,6 +16,10 @@ from granian.log import LogLevels
 from granian.server.mp import MPServer
 
 BACKLOG = 4096
+CONNECTIONS_PER_WORKER = 16_384
+"""More than the requests that a worker serves at once, so that one too many gets an answer; the server's own default
+is its backlog, and beyond it connections are simply not accepted."""
+
 HEADER_READ_TIMEOUT_MS = 30_000
 CONNECTION_BUFFER_BYTES = 64 * 1024
 KILL_AFTER_S = 60
@@ -55,6 +59,7 @@ def serve(target: str, *, host: str, port: int, workers: int) -> None:
         ),
         websockets=False,
         backlog=BACKLOG,
+        backpressure=CONNECTIONS_PER_WORKER,
         log_level=LogLevels.error,
         workers_kill_timeout=KILL_AFTER_S,
         respawn_failed_workers=True,

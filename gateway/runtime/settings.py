@@ -20,6 +20,7 @@ LimitsKind = TypeVar("LimitsKind", bound=msgspec.Struct)
 
 PREFIX = "NUSAGATE_"
 PEPPER_LENGTH_MIN = 16
+MILLISECONDS_PER_SECOND = 1_000
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +53,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     closed_intent_days: int = 35
     heartbeat_s: int = 5
     sweep_after_s: int = 20
+
+    @property
+    def redis_timeout_s(self) -> float:
+        """How long one pipeline to Redis may take, in seconds."""
+        return self.redis_timeout_ms / MILLISECONDS_PER_SECOND
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -158,12 +158,14 @@ async def first_events(target: Target, body: bytes, *, per_second: int, count: i
 
 async def open_streams(target: Target, body: bytes, *, count: int, spread_s: float) -> list[Connection]:
     """Open streams one after the other over ``spread_s`` seconds, so that they do not beat in step."""
-    connections = [await Connection.open(target) for _ in range(count)]
+    connections = []
     request = target.request(body)
     start = perf_counter()
-    for number, connection in enumerate(connections):
+    for number in range(count):
         await asyncio.sleep(start + spread_s * number / count - perf_counter())
+        connection = await Connection.open(target)
         connection.begin(request)
+        connections.append(connection)
     return connections
 
 

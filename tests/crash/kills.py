@@ -1,6 +1,7 @@
 """F1, F2, F34: gateways and workers that die, at random, at named places, and because they are asked to."""
 
 import asyncio
+import contextlib
 import signal
 import time
 
@@ -13,6 +14,7 @@ from tests.fakes.supervisor import Unfit, is_running, wait_until
 
 RESTART_MAX_S = 10
 HIT_MAX_S = 8
+GIVING_UP_S = 0.5
 DRAINED = frozenset({"complete", "upstream_unavailable", "insufficient_quota"})
 ONLY_STREAMS = frozenset({"request.in_event"})
 ONLY_JSON = frozenset({"request.after_usage"})
@@ -26,10 +28,10 @@ async def kill_at_random(trial: Trial) -> None:
     """Kill the gateway, or one of its workers, in the middle of its answers, and start it again, many times."""
     gateway = trial.gateway
     for _ in range(12 if trial.full else 4):
-        await trial.traffic.answered(trial.rng.randint(1, 12))
+        await _answered(trial, trial.rng.randint(1, 12))
         await asyncio.sleep(trial.rng.uniform(0, 0.3))
-        if trial.rng.random() < 0.3:
-            victim = trial.rng.choice(gateway.worker_pids())
+        if trial.rng.random() < 0.3 and (pids := gateway.worker_pids()):
+            victim = trial.rng.choice(pids)
             gateway.process.send(signal.SIGKILL, victim)
             await asyncio.to_thread(_wait_for_heir, gateway, victim)
             continue
@@ -37,6 +39,16 @@ async def kill_at_random(trial: Trial) -> None:
         await asyncio.to_thread(gateway.start)
         trial.figure("restart_max_s", gateway.restarts_s[-1])
         trial.expect(gateway.restarts_s[-1] < RESTART_MAX_S, f"restart took {gateway.restarts_s[-1]:.1f} s")
+
+
+async def _answered(trial: Trial, count: int) -> None:
+    """Wait for answers, and start a server again that gave up because its workers were killed too fast."""
+    waiting = asyncio.create_task(trial.traffic.answered(count))
+    while not waiting.done():
+        if not trial.gateway.process.is_alive:
+            await asyncio.to_thread(trial.gateway.start)
+        await asyncio.wait([waiting], timeout=0.2)
+    await waiting
 
 
 async def die_at_every_point(trial: Trial) -> None:
@@ -80,9 +92,11 @@ def _wait_for_heir(gateway: Gateway, victim: int) -> None:
         "a new worker was made",
         HIT_MAX_S,
     )
+    with contextlib.suppress(Unfit):
+        gateway.process.wait_until_ready(HIT_MAX_S)
+        time.sleep(GIVING_UP_S)
     if not gateway.process.is_alive:
         gateway.start()
-    gateway.process.wait_until_ready()
 
 
 async def die_in_the_sweeper(trial: Trial) -> None:

@@ -112,7 +112,7 @@ class Stand:
     async def make_accounts(
         self, *, free: int, paying: int, month_tokens: int = FREE_TOKENS
     ) -> list[Account]:
-        """Make new accounts with a key each; the free ones have a month limit, and nobody a minute limit."""
+        """Make new accounts with a key each; the free ones have a month limit, and nobody another one."""
         clock = SystemClock()
         made = []
         connection = await asyncpg.connect(self.database_url)
@@ -132,6 +132,7 @@ class Stand:
                     overrides={
                         LimitName.REQUESTS_PER_MINUTE: None,
                         LimitName.TOKENS_PER_MINUTE: None,
+                        LimitName.CONCURRENCY: None,
                         LimitName.MONTHLY_TOKENS: limit,
                     },
                 )

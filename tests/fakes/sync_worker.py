@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from billing.reconcile.service import Reconciler
 from billing.settings import StripeLimits, StripeSettings
 from billing.stripe.client import Stripe
-from billing.sync import service
+from billing.sync import service, worker
 from billing.sync.sender import Sender
 from gateway.db.pool import open_pool
 from gateway.runtime.settings import Limits
@@ -38,7 +38,7 @@ async def main(job: str, database_url: str, stripe_url: str, unix_s: int, seed: 
     db = await open_pool(database_url, Limits(database_timeout_s=60), application="sync worker")
     if job == "sync":
         sender = Sender(db, clock, stripe, settings, dice=random.Random(seed))
-        await service.run(db, clock, sender, cutoff=service.closed_before(clock.now(), 300))
+        await worker.run(db, clock, sender, cutoff=service.closed_before(clock.now(), 300))
     else:
         await Reconciler(db, clock, stripe, max_reads=1_000_000).run(everybody=True)
     await stripe.close()

@@ -41,6 +41,7 @@ from gateway.quota.rules import unix_us_of
 from gateway.quota.service import PostgresQuota
 from gateway.runtime import metrics
 from gateway.runtime.settings import Limits
+from tests.fakes.processes import free_port
 from tests.plugins.cast import Person
 from tests.plugins.redis import RedisProcess
 
@@ -448,7 +449,7 @@ async def test_doctor_says_what_a_server_is_and_whether_it_persists(redis_url, n
 
 
 async def test_one_node_of_a_cluster_runs_every_script(new_worker, sari, new_redis):
-    server = new_redis("--cluster-enabled", "yes")
+    server = new_redis("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     server.ask("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
     for _ in range(200):
         if "cluster_state:ok" in server.ask("CLUSTER", "INFO"):

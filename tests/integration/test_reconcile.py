@@ -4,12 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from billing.reconcile import service as reconcile
+from billing.reconcile import store
 from billing.reconcile.service import Reconciler, compare_lines
 from billing.stripe import invoices, meters
 from billing.stripe.invoices import MeteredLine
+from billing.stripe.model import MeterEvent
 from billing.stripe.money import STRIPE_MONEY
-from billing.sync import service
+from billing.sync import service, worker
 from gateway.units import Currency
 from tests.plugins.billing import counted, outbox_units, spend_exactly
 
@@ -31,17 +32,19 @@ class Desk:
 
     async def sync(self):
         cutoff = service.closed_before(self.clock.now(), 300)
-        return await service.run(self.db, self.clock, self.sender, cutoff=cutoff)
+        return await worker.run(self.db, self.clock, self.sender, cutoff=cutoff)
 
     async def reconcile(self, *, everybody=True, max_reads=100):
-        return await Reconciler(self.db, self.clock, self.stripe, max_reads=max_reads).run(everybody=everybody)
+        return await Reconciler(self.db, self.clock, self.stripe, max_reads=max_reads).run(
+            everybody=everybody
+        )
 
     async def states(self):
         rows = await self.db.fetch("SELECT state FROM stripe_batch ORDER BY window_start, frozen_at")
         return [row["state"] for row in rows]
 
     async def findings(self):
-        return await reconcile.findings(self.db, open_only=True, limit=10)
+        return await store.list_findings(self.db, open_only=True, limit=10)
 
 
 @pytest.fixture
@@ -160,7 +163,8 @@ async def test_an_accepted_batch_that_is_missing_is_shown_and_an_operator_decide
     batch = await desk.db.fetchrow("SELECT * FROM stripe_batch")
     await desk.stripe.write(
         lambda sdk, options: sdk.v1.billing.meter_event_adjustments.create_async(
-            {"event_name": "llm_spend_idr", "type": "cancel", "cancel": {"identifier": batch["identifier"]}}, options
+            {"event_name": "llm_spend_idr", "type": "cancel", "cancel": {"identifier": batch["identifier"]}},
+            options,
         ),
         idempotency_key="cancel",
     )
@@ -181,8 +185,12 @@ async def test_more_than_we_sent_is_a_surplus_and_nothing_is_confirmed(desk, pay
     await desk.sync()
     await meters.send(
         desk.stripe,
-        meters.MeterEvent(
-            event_name="llm_spend_idr", identifier="foreign", event_at=TEN, customer_id=payer.customer_id, value=3
+        MeterEvent(
+            event_name="llm_spend_idr",
+            identifier="foreign",
+            event_at=TEN,
+            customer_id=payer.customer_id,
+            value=3,
         ),
         idempotency_key="foreign",
     )
@@ -205,7 +213,7 @@ async def test_reads_stay_inside_the_budget_and_the_next_run_goes_on(desk, payer
 
 async def test_everybody_has_a_turn_within_twenty_days(desk, payer):
     confirmed = []
-    for day in range(20):
+    for _ in range(20):
         await spend_exactly(desk.db, payer, desk.clock.now() - timedelta(hours=2), UNIT)
         await desk.sync()
         desk.wait(timedelta(days=1))

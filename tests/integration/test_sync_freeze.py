@@ -56,9 +56,7 @@ async def test_one_hour_of_an_account_becomes_one_batch(seeded, clock, payer):
 async def test_what_is_frozen_is_exactly_what_is_sent_later(seeded, clock, payer):
     await spend_exactly(seeded, payer, TEN, 5 * MILLI_RUPIAH)
     await freeze(seeded, clock)
-    (leased,) = await claim(
-        seeded, now=clock.now(), lease_until=clock.now() + HOUR, busy=[], limit=10
-    )
+    (leased,) = await claim(seeded, now=clock.now(), lease_until=clock.now() + HOUR, busy=[], limit=10)
     assert payload_sha256(leased.event) == leased.payload_sha256
 
 

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from billing.stripe.money import STRIPE_MONEY
-from billing.sync import service, store
-from billing.sync.model import BatchNotFound, BatchNotRetryable
+from billing.sync import service, store, worker
+from billing.sync.model import BatchNotFound, BatchNotRetryable, BatchState, Verdict
 from gateway.ids import uuid7
 from gateway.units import Currency
 from tests.plugins.billing import counted, outbox_units, pay_by_use, spend_exactly
@@ -24,7 +24,7 @@ def sync(seeded, clock, sender, sandbox):
         clock.move(move)
         if move:
             sandbox.move_to(int(clock.now().timestamp()))
-        return await service.run(seeded, clock, sender, cutoff=service.closed_before(clock.now(), 300))
+        return await worker.run(seeded, clock, sender, cutoff=service.closed_before(clock.now(), 300))
 
     return run
 
@@ -68,7 +68,10 @@ async def test_after_a_fault_the_same_event_is_sent_again(seeded, sandbox, sync,
     before = await the_batch(seeded)
     assert (await sync(timedelta(minutes=1))).accepted == 1
     after = await the_batch(seeded)
-    assert (after["identifier"], after["idempotency_key"]) == (before["identifier"], before["idempotency_key"])
+    assert (after["identifier"], after["idempotency_key"]) == (
+        before["identifier"],
+        before["idempotency_key"],
+    )
     assert len({request["idempotency_key"] for request in events_posted(sandbox)}) == 1
     assert counted(sandbox, payer) == 7
 
@@ -96,7 +99,9 @@ async def test_that_stripe_has_the_event_already_means_accepted(seeded, sandbox,
     assert counted(sandbox, payer) == 7
 
 
-async def test_a_refused_key_stops_everything_and_loses_nothing(seeded, clock, sandbox, sync, stripe, payer):
+async def test_a_refused_key_stops_everything_and_loses_nothing(
+    seeded, clock, sandbox, sync, *, stripe, payer
+):
     for hour in range(5):
         await spend_exactly(seeded, payer, TEN + timedelta(hours=hour), 7 * UNIT)
     sandbox.faults({"kind": "reject", "status": 401, "path": EVENTS, "times": None})
@@ -111,9 +116,12 @@ async def test_a_refused_key_stops_everything_and_loses_nothing(seeded, clock, s
     assert counted(sandbox, payer) == 35
 
 
-async def test_an_account_whose_customer_is_gone_is_parked_until_it_has_another(seeded, clock, sandbox, sync, stripe, payer):
+async def test_an_account_whose_customer_is_gone_is_parked_until_it_has_another(
+    seeded, clock, sandbox, sync, *, stripe, payer
+):
     await stripe.write(
-        lambda sdk, options: sdk.v1.customers.delete_async(payer.customer_id, None, options), idempotency_key="gone"
+        lambda sdk, options: sdk.v1.customers.delete_async(payer.customer_id, None, options),
+        idempotency_key="gone",
     )
     await spend_exactly(seeded, payer, TEN, 7 * UNIT)
     await spend_exactly(seeded, payer, TEN + timedelta(hours=1), 2 * UNIT)
@@ -125,10 +133,12 @@ async def test_an_account_whose_customer_is_gone_is_parked_until_it_has_another(
     await spend_exactly(seeded, payer, TEN + timedelta(hours=2), UNIT)
     assert (await sync(timedelta(hours=1))).frozen_entries == 0
     fresh = await stripe.write(
-        lambda sdk, options: sdk.v1.customers.create_async({"email": "sari@example.com"}, options), idempotency_key="new"
+        lambda sdk, options: sdk.v1.customers.create_async({"email": "sari@example.com"}, options),
+        idempotency_key="new",
     )
     await seeded.execute(
-        "UPDATE stripe_customer SET customer_id = $1, generation = 2, state = 'active', parked_reason = NULL", fresh.id
+        "UPDATE stripe_customer SET customer_id = $1, generation = 2, state = 'active', parked_reason = NULL",
+        fresh.id,
     )
     assert (await sync()).accepted == 3
     assert sandbox.sum_of(fresh.id, "llm_spend_idr") == "10"
@@ -137,7 +147,9 @@ async def test_an_account_whose_customer_is_gone_is_parked_until_it_has_another(
     assert all(check.ok for check in await service.verify(seeded))
 
 
-async def test_what_the_old_customer_may_have_is_not_sent_to_the_new_one(seeded, clock, sandbox, sync, stripe, payer):
+async def test_what_the_old_customer_may_have_is_not_sent_to_the_new_one(
+    seeded, clock, sandbox, sync, *, stripe, payer
+):
     await spend_exactly(seeded, payer, TEN, 7 * UNIT)
     sandbox.faults({"kind": "commit_then_drop", "path": EVENTS})
     await sync()
@@ -147,12 +159,13 @@ async def test_what_the_old_customer_may_have_is_not_sent_to_the_new_one(seeded,
 
 
 async def test_without_a_meter_the_batch_is_a_dead_letter_and_an_operator_brings_it_back(
-    seeded, clock, sandbox, sync, stripe, payer
+    seeded, clock, sandbox, sync, *, stripe, payer
 ):
     meters = await stripe.read(lambda sdk: sdk.v1.billing.meters.list_async({"status": "active"}))
     meter = next(meter for meter in meters.data if meter.event_name == "llm_spend_idr")
     await stripe.write(
-        lambda sdk, options: sdk.v1.billing.meters.deactivate_async(meter.id, None, options), idempotency_key="off"
+        lambda sdk, options: sdk.v1.billing.meters.deactivate_async(meter.id, None, options),
+        idempotency_key="off",
     )
     await spend_exactly(seeded, payer, TEN, 7 * UNIT)
     assert (await sync()).dead == 1
@@ -160,7 +173,8 @@ async def test_without_a_meter_the_batch_is_a_dead_letter_and_an_operator_brings
     assert dead.last_error == "stripe_no_meter:archived_meter"
     assert (await sync(timedelta(days=2))).accepted == 0
     await stripe.write(
-        lambda sdk, options: sdk.v1.billing.meters.reactivate_async(meter.id, None, options), idempotency_key="on"
+        lambda sdk, options: sdk.v1.billing.meters.reactivate_async(meter.id, None, options),
+        idempotency_key="on",
     )
     async with seeded.acquire() as connection, connection.transaction():
         again = await service.retry(connection, clock, dead.batch_id, reason="meter is back", actor="dewi")
@@ -168,7 +182,11 @@ async def test_without_a_meter_the_batch_is_a_dead_letter_and_an_operator_brings
     assert (await sync()).accepted == 1
     assert counted(sandbox, payer) == 7
     decision = await seeded.fetchrow("SELECT * FROM stripe_batch_decision")
-    assert (decision["reason"], decision["actor"], decision["identifier"]) == ("meter is back", "dewi", dead.identifier)
+    assert (decision["reason"], decision["actor"], decision["identifier"]) == (
+        "meter is back",
+        "dewi",
+        dead.identifier,
+    )
 
 
 async def test_usage_older_than_34_days_is_never_sent(seeded, clock, sandbox, sync, payer):
@@ -202,7 +220,9 @@ async def test_a_stored_failure_is_not_asked_for_again_and_again(seeded, clock, 
     assert len(events_posted(sandbox)) == 2
 
 
-async def test_the_lease_of_a_dead_worker_ends_and_the_batch_is_sent_once(seeded, clock, sandbox, sync, payer):
+async def test_the_lease_of_a_dead_worker_ends_and_the_batch_is_sent_once(
+    seeded, clock, sandbox, sync, payer
+):
     await spend_exactly(seeded, payer, TEN, 7 * UNIT)
     await service.freeze_due(seeded, clock, service.closed_before(clock.now(), 300))
     now = clock.now()
@@ -218,7 +238,7 @@ async def test_an_old_worker_cannot_undo_what_a_newer_one_wrote(seeded, clock, s
     now = clock.now()
     (old,) = await store.claim(seeded, now=now, lease_until=now, busy=[], limit=9)
     assert (await sync()).accepted == 1
-    late = service_verdict(old, "dead", now)
+    late = verdict_about(old, "dead", now)
     await store.record(seeded, [late], now)
     assert (await the_batch(seeded))["state"] == "accepted"
 
@@ -228,7 +248,9 @@ async def test_what_stripe_found_wrong_later_is_a_dead_letter(seeded, clock, san
     await sync()
     batch = await the_batch(seeded)
     async with seeded.acquire() as connection, connection.transaction():
-        assert await service.rejected_later(connection, clock, batch["identifier"], "meter_event_invalid_value")
+        assert await service.rejected_later(
+            connection, clock, batch["identifier"], "meter_event_invalid_value"
+        )
         assert not await service.rejected_later(connection, clock, "somebody else's", "no_meter")
     assert (await the_batch(seeded))["state"] == "dead"
 
@@ -238,9 +260,7 @@ async def test_a_customer_that_was_found_missing_later_parks_the_account(seeded,
     await sync()
     batch = await the_batch(seeded)
     async with seeded.acquire() as connection, connection.transaction():
-        await service.rejected_later(
-            connection, clock, batch["identifier"], "meter_event_customer_not_found"
-        )
+        await service.rejected_later(connection, clock, batch["identifier"], "meter_event_customer_not_found")
     again = await the_batch(seeded)
     assert (again["state"], again["generation"]) == ("waiting", 2)
     assert await seeded.fetchval("SELECT state FROM stripe_customer") == "parked"
@@ -273,9 +293,7 @@ async def test_many_accounts_in_both_currencies_come_out_to_the_unit(seeded, clo
     assert {counted(sandbox, person) - await outbox_units(seeded, person) for person in people} == {0}
 
 
-def service_verdict(batch, state, now):
-    from billing.sync.model import BatchState, Verdict
-
+def verdict_about(batch, state, now):
     return Verdict(
         batch_id=batch.batch_id, generation=batch.generation, attempts=batch.attempts, state=BatchState(state),
         next_attempt_at=now, first_attempt_at=None,

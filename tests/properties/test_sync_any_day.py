@@ -22,7 +22,7 @@ from billing.stripe.errors import (
     StripeForbidden,
     StripeUnreachable,
 )
-from billing.stripe.meters import MeterEvent
+from billing.stripe.model import MeterEvent
 from billing.sync.model import LEASE, Batch, BatchState, Verdict, judge, payload_sha256, screen
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -143,7 +143,10 @@ class OneBatch(RuleBasedStateMachine):
     def reconcile(self):
         doubtful = (Doubtful(UUID(int=1), self.value, START),) if self.state is BatchState.UNPROVEN else ()
         books = Books(
-            accepted=0 if doubtful else self.value, doubtful=doubtful, busy=False, changed_at=self.last_attempt_at
+            accepted=0 if doubtful else self.value,
+            doubtful=doubtful,
+            busy=False,
+            changed_at=self.last_attempt_at,
         )
         if not books.is_settled(self.now):
             return

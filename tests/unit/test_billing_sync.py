@@ -20,7 +20,7 @@ from billing.stripe.errors import (
     StripeTimestampRefused,
     StripeUnreachable,
 )
-from billing.stripe.meters import MeterEvent
+from billing.stripe.model import MeterEvent
 from billing.sync.model import (
     BLIND_RETRIES,
     OLDEST_EVENT,

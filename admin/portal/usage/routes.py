@@ -9,6 +9,7 @@ from uuid import UUID
 from litestar import Response, get
 
 from admin.portal.usage.views import (
+    ENDINGS,
     GROUPS,
     PRESETS,
     Group,
@@ -57,6 +58,7 @@ async def usage_page(request: PageRequest) -> Response[str]:
         latest=await reports.latest_calls(
             parts.db, account_id, since=span.start, key_id=None, limit=LATEST_SHOWN
         ),
+        endings=ENDINGS,
         key_names={key_id: key.scopes.name for key_id, key in made.items()},
         has_keys=bool(made),
         query=_query(span, group),

@@ -10,7 +10,7 @@ from admin.portal.keys.views import FormRefused
 from admin.reports.model import Call
 from admin.web.i18n import mark
 from gateway.clock import month_end, month_of, month_start
-from gateway.ledger.model import UsageRow
+from gateway.ledger.model import EndReason, UsageRow
 
 RANGE_DAYS_MAX = 366
 A_DAY = timedelta(days=1)
@@ -50,6 +50,19 @@ GROUPS = {
     Group.MODEL: mark("Model"),
     Group.KEY: mark("Key"),
     Group.USER: mark("End user"),
+}
+
+
+ENDINGS = {
+    EndReason.COMPLETED: mark("completed"),
+    EndReason.INCOMPLETE: mark("cut at its limit"),
+    EndReason.UPSTREAM_ERROR: mark("failed at the model"),
+    EndReason.UPSTREAM_RESET: mark("model broke off"),
+    EndReason.UPSTREAM_TIMEOUT: mark("model was too slow"),
+    EndReason.CLIENT_GONE_DRAINED: mark("client left, read to its end"),
+    EndReason.CLIENT_GONE_CANCELLED: mark("client left, cancelled"),
+    EndReason.DRAINED_AT_SHUTDOWN: mark("ended at a restart"),
+    EndReason.GATEWAY_CRASH: mark("recovered after a crash"),
 }
 
 
@@ -109,6 +122,7 @@ class UsagePage(msgspec.Struct, frozen=True, kw_only=True):
     lines: list[Line]
     total: UsageRow | None
     latest: list[Call]
+    endings: dict[EndReason, str]
     key_names: dict[str, str]
     has_keys: bool
     query: str

@@ -166,3 +166,50 @@ $$;
 
 CREATE TRIGGER stripe_batch_frozen BEFORE UPDATE OR DELETE ON stripe_batch
     FOR EACH ROW EXECUTE FUNCTION guard_stripe_batch();
+
+-- What the usage of a month costs now, corrections included, and what it would cost by another price book of its
+-- currency; null where that book does not know the model. All models and accounts where none is named.
+CREATE FUNCTION repriced_entries(p_book_id text, p_period text, p_model text, p_account_id uuid) RETURNS TABLE (
+    entry_id    uuid,
+    occurred_at timestamptz,
+    account_id  uuid,
+    model       text,
+    corrections integer,
+    amount_now  bigint,
+    amount_new  bigint
+) LANGUAGE sql STABLE AS $$
+    WITH rate AS MATERIALIZED (
+        SELECT b.model, c.class, COALESCE(own.micro_per_mtok, base.micro_per_mtok) AS micro_per_mtok
+        FROM (SELECT DISTINCT r.model FROM price_rate r WHERE r.book_id = p_book_id) b
+        CROSS JOIN (VALUES ('input_text', 'input_text'), ('input_cached', 'input_text'), ('input_audio', 'input_text'),
+            ('output_text', 'output_text'), ('output_reasoning', 'output_text'), ('output_audio', 'output_text')
+        ) AS c(class, base_class)
+        LEFT JOIN price_rate own ON own.book_id = p_book_id AND own.model = b.model AND own.token_class = c.class
+        LEFT JOIN price_rate base ON base.book_id = p_book_id AND base.model = b.model AND base.token_class = c.base_class
+    ),
+    rates AS MATERIALIZED (
+        SELECT rate.model,
+            max(rate.micro_per_mtok) FILTER (WHERE rate.class = 'input_text') AS input_text,
+            max(rate.micro_per_mtok) FILTER (WHERE rate.class = 'input_cached') AS input_cached,
+            max(rate.micro_per_mtok) FILTER (WHERE rate.class = 'input_audio') AS input_audio,
+            max(rate.micro_per_mtok) FILTER (WHERE rate.class = 'output_text') AS output_text,
+            max(rate.micro_per_mtok) FILTER (WHERE rate.class = 'output_reasoning') AS output_reasoning,
+            max(rate.micro_per_mtok) FILTER (WHERE rate.class = 'output_audio') AS output_audio
+        FROM rate GROUP BY rate.model
+    )
+    SELECT e.entry_id, e.occurred_at, e.account_id, e.model, c.corrections, (e.amount_pico + c.amount_pico)::bigint,
+        e.input_text_tokens * r.input_text + e.input_cached_tokens * r.input_cached
+            + e.input_audio_tokens * r.input_audio + e.output_text_tokens * r.output_text
+            + e.output_reasoning_tokens * r.output_reasoning + e.output_audio_tokens * r.output_audio
+    FROM ledger_entry e
+    LEFT JOIN rates r ON r.model = e.model
+    CROSS JOIN LATERAL (
+        SELECT count(*)::integer AS corrections, COALESCE(sum(k.amount_pico), 0) AS amount_pico FROM ledger_entry k
+        WHERE k.request_id = e.request_id AND k.kind <> 'usage' AND k.reverses_entry_id = e.entry_id
+    ) c
+    WHERE e.kind = 'usage' AND e.period = p_period
+        AND e.occurred_at >= (p_period || '-01')::timestamp AT TIME ZONE 'UTC'
+        AND e.occurred_at < ((p_period || '-01')::timestamp + interval '1 month') AT TIME ZONE 'UTC'
+        AND e.currency = (SELECT b.currency FROM price_book b WHERE b.book_id = p_book_id)
+        AND (p_model IS NULL OR e.model = p_model) AND (p_account_id IS NULL OR e.account_id = p_account_id)
+$$;

@@ -193,6 +193,9 @@ CREATE TRIGGER billing_period_final BEFORE UPDATE OR DELETE ON billing_period
 
 -- ------------------------------------------------------------------ what accounts may spend
 
+-- How much of a month's amount is paid by use, so that caps and credit know what is spent.
+ALTER TABLE account_period_total ADD COLUMN billable_pico numeric(38, 0) NOT NULL DEFAULT 0;
+
 -- What an account's owner wants to spend in a month at most, in tokens, in money, or both.
 CREATE TABLE spend_cap (
     account_id     uuid PRIMARY KEY REFERENCES account,

@@ -1,0 +1,138 @@
+"""Caps in tokens and in money, and what admission makes of them.
+
+Admission counts tokens, and money follows only when an answer is known. So money that is left is turned into the
+tokens that it buys at the highest price of all models: whatever those tokens turn out to be, they cost no more. As
+requests end and cost less, the limit rises again. The cap is never passed by what was admitted; an upstream that
+serves more than it was asked for, and corrections of an operator's, are the only ways beyond it.
+"""
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from gateway.clock import Month
+from gateway.errors import NusagateError
+from gateway.keys.model import SpendGuard
+from gateway.plans.model import LIMIT_MAX
+from gateway.units import AmountPico, Currency
+
+MICRO_TO_PICO = 10**6
+WHOLE_PERCENT = 100
+THRESHOLDS = (100, 80, 50)
+"""Percent of a cap at which its owner gets a mail, the highest first."""
+EXHAUSTED_TOKENS = 256
+"""With less room than this hardly any request is admitted: the cap counts as reached."""
+KEEP_NUMERATOR, KEEP_DENOMINATOR = 9, 10
+"""A limit is raised when the room has grown by more than a tenth, so that a busy account's keys stay cached."""
+
+
+class SpendCap(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be spent in a month: tokens, micro-currency, or both; ``None`` is no cap of that kind."""
+
+    monthly_tokens: int | None
+    monthly_micro: int | None
+
+
+class Spending(msgspec.Struct, frozen=True, kw_only=True):
+    """A capped account in a month: what it has used, what that cost, and the limit that admission has now.
+
+    ``rate_max`` is the highest price in micro-currency for a million tokens, which is pico-currency for one.
+    """
+
+    account_id: UUID
+    currency: Currency
+    email: str
+    language: str | None
+    cap: SpendCap
+    used_tokens: int
+    held_tokens: int
+    billable_pico: AmountPico
+    rate_max: int
+    guard: SpendGuard
+
+
+class Reached(msgspec.Struct, frozen=True):
+    """How much of a cap is used; ``subject`` is ``tokens`` or ``money``."""
+
+    subject: str
+    percent: int
+
+
+class CapView(msgspec.Struct, frozen=True, kw_only=True):
+    """A cap as its owner sees it; the limit is what admission allows at this moment."""
+
+    account_id: UUID
+    currency: Currency
+    period: Month
+    monthly_tokens: int | None
+    monthly_amount: str | None
+    used_tokens: int
+    spent_amount: str
+    limit_tokens: int
+    resets_at: datetime
+
+
+class NoCap(NusagateError):
+    """The account has no cap."""
+
+    code = "no_spend_cap"
+
+
+def guard_of(spending: Spending, period: Month) -> SpendGuard:
+    """Turn a cap into limits of tokens: for this month as it stands, and for any other from its beginning."""
+    cap = spending.cap
+    now_limits, other_limits = [LIMIT_MAX], [LIMIT_MAX]
+    if cap.monthly_tokens is not None:
+        now_limits.append(cap.monthly_tokens)
+        other_limits.append(cap.monthly_tokens)
+    if cap.monthly_micro is not None:
+        cap_pico = cap.monthly_micro * MICRO_TO_PICO
+        left = tokens_for(cap_pico - spending.billable_pico, spending.rate_max)
+        now_limits.append(spending.used_tokens + left)
+        other_limits.append(tokens_for(cap_pico, spending.rate_max))
+    return SpendGuard(period=period, period_tokens=min(now_limits), other_tokens=min(other_limits))
+
+
+def tokens_for(amount_pico: int, rate_max: int) -> int:
+    """Return how many tokens an amount buys at least; all there can be where every price is zero."""
+    if amount_pico <= 0:
+        return 0
+    return min(LIMIT_MAX, amount_pico // rate_max) if rate_max else LIMIT_MAX
+
+
+def is_worth_writing(spending: Spending, wanted: SpendGuard) -> bool:
+    """Tell whether a limit must change: at once where it falls, and where the room has grown by a tenth."""
+    known = spending.guard
+    if wanted.period != known.period or wanted.other_tokens != known.other_tokens:
+        return True
+    if wanted.period_tokens < known.period_tokens:
+        return True
+    room, room_wanted = (
+        max(0, limit - spending.used_tokens) for limit in (known.period_tokens, wanted.period_tokens)
+    )
+    return room * KEEP_DENOMINATOR < room_wanted * KEEP_NUMERATOR
+
+
+def reached(spending: Spending) -> list[Reached]:
+    """Say how much of each cap is used, in whole percent rounded down; 100 where hardly any room is left."""
+    cap, found = spending.cap, []
+    if cap.monthly_tokens is not None:
+        left = cap.monthly_tokens - spending.used_tokens
+        found.append(Reached("tokens", _percent(spending.used_tokens, cap.monthly_tokens, left)))
+    if cap.monthly_micro is not None:
+        cap_pico = cap.monthly_micro * MICRO_TO_PICO
+        left = tokens_for(cap_pico - spending.billable_pico, spending.rate_max)
+        found.append(Reached("money", _percent(spending.billable_pico, cap_pico, left)))
+    return found
+
+
+def threshold_of(percent: int) -> int | None:
+    """Return the highest threshold that a percentage has reached."""
+    return next((threshold for threshold in THRESHOLDS if percent >= threshold), None)
+
+
+def _percent(used: int, cap: int, left_tokens: int) -> int:
+    if left_tokens < EXHAUSTED_TOKENS and 2 * used >= cap:
+        return WHOLE_PERCENT
+    return min(WHOLE_PERCENT, used * WHOLE_PERCENT // cap)

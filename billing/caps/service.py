@@ -1,0 +1,132 @@
+"""Setting caps, keeping the limits that follow from them close to what was spent, and mail at 50, 80 and 100 percent."""
+
+from datetime import datetime
+from uuid import UUID
+
+from billing.caps import store
+from billing.caps.letters import alert
+from billing.caps.model import (
+    MICRO_TO_PICO,
+    THRESHOLDS,
+    CapView,
+    NoCap,
+    Reached,
+    SpendCap,
+    Spending,
+    guard_of,
+    is_worth_writing,
+    reached,
+    threshold_of,
+)
+from gateway.accounts import service as accounts
+from gateway.clock import Clock, Month, month_end, month_of
+from gateway.db.pool import Connection, Db, Pool
+from gateway.errors import InvalidValue
+from gateway.plans.model import LIMIT_MAX
+from gateway.units import AmountPico, Currency, format_amount
+
+PAGE = 500
+
+
+async def set_cap(connection: Connection, clock: Clock, account_id: UUID, cap: SpendCap) -> CapView:
+    """Cap what an account may spend in a month, from now on; the caller holds the transaction.
+
+    ``AccountNotFound``, or ``InvalidValue`` for a cap without a number or with one that is out of range.
+    """
+    given = [limit for limit in (cap.monthly_tokens, cap.monthly_micro) if limit is not None]
+    if not given or not all(0 <= limit <= LIMIT_MAX for limit in given):
+        raise InvalidValue(f"A cap needs tokens or an amount, from 0 to {LIMIT_MAX:,}.", param="cap")
+    await accounts.get(connection, account_id)
+    period = month_of(clock.now())
+    await store.save_cap(connection, account_id, cap, period=period, now=clock.now())
+    spending = await _one(connection, clock, account_id)
+    await store.save_guard(connection, account_id, guard_of(spending, period), clock.now())
+    return await show(connection, clock, account_id)
+
+
+async def remove_cap(db: Db, account_id: UUID) -> None:
+    """Let an account spend what it likes; ``NoCap`` if nothing kept it from that."""
+    if not await store.delete_cap(db, account_id):
+        raise NoCap
+
+
+async def show(db: Db, clock: Clock, account_id: UUID) -> CapView:
+    """Show a cap and what is used of it; ``NoCap``."""
+    spending = await _one(db, clock, account_id)
+    period = month_of(clock.now())
+    micro = spending.cap.monthly_micro
+    return CapView(
+        account_id=account_id,
+        currency=spending.currency,
+        period=period,
+        monthly_tokens=spending.cap.monthly_tokens,
+        monthly_amount=None if micro is None else format_amount(AmountPico(micro * MICRO_TO_PICO)),
+        used_tokens=spending.used_tokens,
+        spent_amount=format_amount(spending.billable_pico),
+        limit_tokens=spending.guard.limit(clock.now()),
+        resets_at=month_end(period),
+    )
+
+
+async def keep_caps(db: Pool, clock: Clock) -> int:
+    """Bring the limits of all capped accounts up to date and send the alerts that are due; return how many moved."""
+    moved = 0
+    now = clock.now()
+    rates = await _rates(db, now)
+    after = store.FIRST_UUID
+    while page := await store.spending(db, rates, period=month_of(now), after=after, limit=PAGE):
+        for spending in page:
+            moved += await _keep(db, spending, now)
+        after = page[-1].account_id
+    return moved
+
+
+async def _keep(db: Pool, spending: Spending, now: datetime) -> bool:
+    wanted = guard_of(spending, month_of(now))
+    is_moved = is_worth_writing(spending, wanted)
+    if is_moved:
+        await store.save_guard(db, spending.account_id, wanted, now)
+    for found in reached(spending):
+        if threshold_of(found.percent) is not None:
+            async with db.acquire() as connection, connection.transaction():
+                await _alert(connection, spending, found, now)
+    return is_moved
+
+
+async def _alert(connection: Connection, spending: Spending, found: Reached, now: datetime) -> None:
+    """Send one mail for the highest threshold that was reached since the last one."""
+    period = month_of(now)
+    passed = [threshold for threshold in THRESHOLDS if found.percent >= threshold]
+    fresh = await store.note_alerts(
+        connection, spending.account_id, period=period, subject=found.subject, percents=passed, now=now
+    )
+    if passed[0] not in fresh:
+        return
+    used, cap, unit = _amounts(spending, found.subject)
+    letter = alert(
+        spending.language, percent=passed[0], used=used, cap=cap, unit=unit, resets_at=month_end(period)
+    )
+    await store.post_mail(connection, spending.email, letter.subject, letter.body, now)
+
+
+def _amounts(spending: Spending, subject: str) -> tuple[str, str, str]:
+    """Write what was used, the cap and its unit for a letter."""
+    if subject == "tokens":
+        return f"{spending.used_tokens:,}", f"{spending.cap.monthly_tokens:,}", ""
+    cap = AmountPico((spending.cap.monthly_micro or 0) * MICRO_TO_PICO)
+    return format_amount(spending.billable_pico), format_amount(cap), spending.currency.upper()
+
+
+async def _one(db: Db, clock: Clock, account_id: UUID) -> Spending:
+    now = clock.now()
+    rates = await _rates(db, now)
+    found = await store.spending(db, rates, period=month_of(now), account_id=account_id, limit=1)
+    if not found:
+        raise NoCap
+    return found[0]
+
+
+async def _rates(db: Db, now: datetime) -> dict[Currency, int]:
+    """Read the highest prices until the end of the next month: limits for other months are kept, too."""
+    following: Month = month_of(month_end(month_of(now)))
+    return await store.rates_max(db, now, month_end(following))
