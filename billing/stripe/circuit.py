@@ -1,5 +1,6 @@
 """Stops everything that is sent while Stripe does not accept our key: asking again and again helps nobody."""
 
+import asyncio
 from datetime import datetime, timedelta
 
 from gateway.clock import monotonic_s
@@ -37,12 +38,12 @@ class Pace:
         self._gap_s = gap_s
         self._free_s = monotonic_s()
 
-    def wait_s(self) -> float:
-        """Take the next turn and return how many seconds away it is."""
+    async def turn(self) -> None:
+        """Take the next turn, and wait for it."""
         now_s = monotonic_s()
         turn_s = max(self._free_s, now_s)
         self._free_s = turn_s + self._gap_s
-        return turn_s - now_s
+        await asyncio.sleep(turn_s - now_s)
 
     def pause(self, pause_ms: int) -> None:
         """Give no turn for some milliseconds."""

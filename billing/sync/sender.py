@@ -110,7 +110,7 @@ class Sender:
         return screen(batch, now) or await self._post(batch)
 
     async def _post(self, batch: Batch) -> Verdict:
-        await asyncio.sleep(self._pace.wait_s())
+        await self._pace.turn()
         failpoint("sync.before_post")
         error: StripeError | None = None
         try:

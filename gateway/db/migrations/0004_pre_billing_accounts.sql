@@ -237,8 +237,8 @@ CREATE TABLE spend_alert (
 
 -- ------------------------------------------------------------------ prepaid credit
 
--- Money paid in advance, in double entry: what one account has more, another has less. An account of usage has the
--- balance of its owner; the others say where money came from and where it went.
+-- Money paid in advance, in double entry: what one account has more, another has less. A balance has an
+-- owner; the other accounts are ours and say where money came from and where it went.
 CREATE TABLE credit_account (
     credit_account_id uuid PRIMARY KEY,
     owner_id          uuid REFERENCES account,
@@ -266,6 +266,18 @@ CREATE TABLE credit_entry (
 
 -- Serves the balance and the history of a credit account.
 CREATE INDEX credit_entry_account ON credit_entry (credit_account_id, created_at);
+
+-- How much of a month's usage was paid from credit: usage that was looked at, what of it waits to be written into the
+-- journal, and what is written.
+CREATE TABLE credit_usage (
+    account_id   uuid NOT NULL REFERENCES account,
+    period       text NOT NULL,
+    seen_pico    numeric(38, 0) NOT NULL,
+    pending_pico numeric(38, 0) NOT NULL DEFAULT 0,
+    drawn_pico   numeric(38, 0) NOT NULL DEFAULT 0,
+    posted_at    timestamptz NOT NULL,
+    PRIMARY KEY (account_id, period)
+);
 
 CREATE TRIGGER credit_entry_append_only BEFORE UPDATE OR DELETE ON credit_entry
     FOR EACH ROW EXECUTE FUNCTION refuse_change();

@@ -1,0 +1,87 @@
+-- open_ours
+-- Our side of transfers in a currency.
+INSERT INTO credit_account (credit_account_id, kind, currency) VALUES ($1, $2, $3)
+ON CONFLICT (kind, currency) WHERE owner_id IS NULL DO NOTHING;
+
+-- open_balance
+-- An account's balance.
+INSERT INTO credit_account (credit_account_id, owner_id, kind, currency) VALUES ($1, $2, 'balance', $3)
+ON CONFLICT (owner_id) WHERE owner_id IS NOT NULL DO NOTHING
+RETURNING credit_account_id;
+
+-- find_balance
+-- Where an account's balance is kept.
+SELECT credit_account_id, currency FROM credit_account WHERE owner_id = $1;
+
+-- find_ours
+-- Where our side is kept.
+SELECT credit_account_id FROM credit_account WHERE owner_id IS NULL AND kind = $1 AND currency = $2;
+
+-- insert_entry
+-- One side of a transfer; a transfer that happened before does not happen again.
+INSERT INTO credit_entry (transfer_key, credit_account_id, amount_pico, reason, actor, created_at)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT DO NOTHING
+RETURNING transfer_key;
+
+-- balance
+-- What the journal says an account has.
+SELECT COALESCE(sum(e.amount_pico), 0) FROM credit_entry e WHERE e.credit_account_id = $1;
+
+-- latest_entries
+-- The latest entries of an account's balance.
+SELECT transfer_key, amount_pico, reason, actor, created_at FROM credit_entry
+WHERE credit_account_id = $1 ORDER BY created_at DESC, transfer_key LIMIT $2;
+
+-- begin_month
+-- A month of use that nobody has looked at yet: with what was used before there was credit, or with nothing.
+INSERT INTO credit_usage (account_id, period, seen_pico, posted_at)
+SELECT $1, $2, CASE WHEN $3::boolean THEN COALESCE((
+    SELECT t.billable_pico FROM account_period_total t JOIN account a USING (account_id, currency)
+    WHERE t.account_id = $1 AND t.period = $2), 0) ELSE 0 END, $4
+ON CONFLICT (account_id, period) DO NOTHING;
+
+-- months_of_use
+-- What an account used in some months, and how much of it the journal knows; held until the transaction ends.
+SELECT u.period, COALESCE(t.billable_pico, 0) AS billable_pico, u.seen_pico, u.pending_pico, u.drawn_pico, u.posted_at
+FROM credit_usage u
+JOIN account a USING (account_id)
+LEFT JOIN account_period_total t ON t.account_id = u.account_id AND t.period = u.period AND t.currency = a.currency
+WHERE u.account_id = $1 AND u.period = ANY ($2::text[]) ORDER BY u.period
+FOR NO KEY UPDATE OF u;
+
+-- save_month
+-- How much of a month's usage the journal knows.
+UPDATE credit_usage SET seen_pico = $3, pending_pico = $4, drawn_pico = $5, posted_at = $6
+WHERE account_id = $1 AND period = $2;
+
+-- left
+-- What an account has left as of this moment: the journal, less what was used since. Null without credit.
+SELECT (SELECT COALESCE(sum(e.amount_pico), 0) FROM credit_entry e WHERE e.credit_account_id = b.credit_account_id)
+    - (SELECT COALESCE(sum(COALESCE(u.pending_pico, 0) + COALESCE(t.billable_pico, 0) - COALESCE(u.seen_pico, 0)), 0)
+       FROM unnest($2::text[]) AS m(period)
+       LEFT JOIN credit_usage u ON u.account_id = b.owner_id AND u.period = m.period
+       LEFT JOIN account_period_total t
+           ON t.account_id = b.owner_id AND t.period = m.period AND t.currency = b.currency) AS left_pico
+FROM credit_account b WHERE b.owner_id = $1;
+
+-- balances_page
+-- A page of the accounts that have credit, in the order of their ids.
+SELECT owner_id FROM credit_account WHERE owner_id > $1 ORDER BY owner_id LIMIT $2;
+
+-- has_subscription
+-- Whether a subscription pays for an account's usage.
+SELECT EXISTS (
+    SELECT FROM stripe_subscription
+    WHERE account_id = $1 AND plan_id IS NOT NULL AND status IN ('active', 'trialing', 'past_due', 'unpaid'));
+
+-- drawn_in
+-- What of a month's usage was paid from credit.
+SELECT drawn_pico + pending_pico FROM credit_usage WHERE account_id = $1 AND period = $2;
+
+-- verify_credit
+-- Transfers that do not sum to zero, and balances below zero.
+SELECT (SELECT count(*) FROM (SELECT FROM credit_entry GROUP BY transfer_key HAVING sum(amount_pico) <> 0) t)
+    + (SELECT count(*) FROM (
+        SELECT FROM credit_entry e JOIN credit_account a USING (credit_account_id) WHERE a.owner_id IS NOT NULL
+        GROUP BY e.credit_account_id HAVING sum(e.amount_pico) < 0) b);

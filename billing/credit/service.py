@@ -1,0 +1,118 @@
+"""Crediting accounts, and drawing what they use.
+
+Usage is paid from credit while no subscription pays for it. An account with credit is on the plan that is paid by use;
+when its credit is used up it falls back to the free plan, and paying in more brings it back.
+"""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+
+from billing.caps import service as caps
+from billing.credit import store
+from billing.credit.model import POST_EVERY_S, CreditView, MonthOfUse, NoCredit, Side, Transfer
+from billing.subscriptions.entitlements import apply_entitlement_in
+from gateway.accounts import service as accounts
+from gateway.clock import Clock, Month, month_of
+from gateway.db.pool import Connection, Db, Pool
+from gateway.errors import InvalidValue
+from gateway.units import AmountPico, format_amount
+
+LATEST = 50
+PAGE = 500
+
+
+async def credit(connection: Connection, clock: Clock, transfer: Transfer, grace: timedelta) -> bool:
+    """Move credit to an account, or back, and let its plan and its limit follow; ``False`` if it happened before.
+
+    The caller holds the transaction. ``AccountNotFound``, ``CreditCurrencyMismatch``, or ``InvalidValue`` for nothing,
+    and for more taken back than there is.
+    """
+    account = await accounts.get(connection, transfer.owner_id)
+    if transfer.amount_pico == 0:
+        raise InvalidValue("There is nothing to transfer.", param="amount")
+    if transfer.amount_pico < 0:
+        left = await store.left(connection, account.account_id, clock.now())
+        if left is None or left + transfer.amount_pico < 0:
+            raise InvalidValue("The account has less credit than that.", param="amount")
+    if not await store.post(connection, transfer, clock.now()):
+        return False
+    await apply_entitlement_in(connection, clock, account.account_id, grace)
+    await caps.guard_credit(connection, clock, account.account_id)
+    return True
+
+
+async def show(db: Db, clock: Clock, account_id: UUID) -> CreditView:
+    """Show what an account has left, and its latest entries; ``NoCredit``."""
+    balance = await store.find_balance(db, account_id)
+    left = await store.left(db, account_id, clock.now())
+    if balance is None or left is None:
+        raise NoCredit
+    return CreditView(
+        account_id=account_id,
+        currency=balance[1],
+        balance=format_amount(AmountPico(left)),
+        latest=tuple(await store.latest_entries(db, balance[0], LATEST)),
+    )
+
+
+async def draw_all(db: Pool, clock: Clock, grace: timedelta) -> None:
+    """Take in what prepaid accounts have used; once an hour, and when a month is over, it is written into the journal."""
+    after = store.FIRST_UUID
+    while page := await store.balances_page(db, after=after, limit=PAGE):
+        for account_id in page:
+            async with db.acquire() as connection, connection.transaction():
+                await _draw(connection, clock, account_id, grace)
+        after = page[-1]
+
+
+async def _draw(connection: Connection, clock: Clock, account_id: UUID, grace: timedelta) -> None:
+    now = clock.now()
+    is_prepaid = not await store.has_subscription(connection, account_id)
+    for month in await store.lock_months(connection, account_id, now):
+        taken = _take_in(month, is_prepaid=is_prepaid)
+        if taken.pending_pico and _is_due(taken, now):
+            taken = await _write(connection, account_id, taken, now)
+        if taken != month:
+            await store.save_month(connection, account_id, taken)
+    await apply_entitlement_in(connection, clock, account_id, grace)
+
+
+def _take_in(month: MonthOfUse, *, is_prepaid: bool) -> MonthOfUse:
+    """Look at what was used since the last time; what a subscription pays for is looked at and left alone."""
+    fresh = month.billable_pico - month.seen_pico
+    return msgspec.structs.replace(
+        month,
+        seen_pico=month.billable_pico,
+        pending_pico=month.pending_pico + (fresh if is_prepaid else 0),
+    )
+
+
+def _is_due(month: MonthOfUse, now: datetime) -> bool:
+    return month.period != month_of(now) or now - month.posted_at >= timedelta(seconds=POST_EVERY_S)
+
+
+async def _write(
+    connection: Connection, account_id: UUID, month: MonthOfUse, now: datetime
+) -> MonthOfUse:
+    balance = await store.find_balance(connection, account_id)
+    assert balance is not None
+    transfer = Transfer(
+        key=f"use:{account_id}:{month.period}:{month.seen_pico}",
+        owner_id=account_id,
+        currency=balance[1],
+        side=Side.USED,
+        amount_pico=-month.pending_pico,
+        reason=f"usage of {month.period}",
+        actor="billing",
+    )
+    await store.post(connection, transfer, now)
+    return msgspec.structs.replace(
+        month, pending_pico=0, drawn_pico=month.drawn_pico + month.pending_pico, posted_at=now
+    )
+
+
+async def drawn_in(db: Db, account_id: UUID, period: Month) -> int:
+    """Return what of a month's usage was paid from credit, in pico-currency."""
+    return await store.drawn_in(db, account_id, period)
