@@ -6,12 +6,12 @@ requests end and cost less, the limit rises again. The cap is never passed by wh
 serves more than it was asked for, and corrections of an operator's, are the only ways beyond it.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
 
-from gateway.clock import Month
+from gateway.clock import Month, month_end, month_of
 from gateway.errors import NusagateError
 from gateway.keys.model import SpendGuard
 from gateway.plans.model import LIMIT_MAX
@@ -27,6 +27,10 @@ KEEP_NUMERATOR, KEEP_DENOMINATOR = 9, 10
 """A limit is raised when the room has grown by more than a tenth, so that a busy account's keys stay cached."""
 
 
+SPLIT_BEFORE_END = timedelta(minutes=2)
+"""Credit lasts over the end of a month, and both months may not spend it: before the end each gets half of it."""
+
+
 class SpendCap(msgspec.Struct, frozen=True, kw_only=True):
     """What may be spent in a month: tokens, micro-currency, or both; ``None`` is no cap of that kind."""
 
@@ -35,16 +39,17 @@ class SpendCap(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Spending(msgspec.Struct, frozen=True, kw_only=True):
-    """A capped account in a month: what it has used, what that cost, and the limit that admission has now.
+    """A guarded account in a month: what it has used, what that cost, and the limit that admission has now.
 
-    ``rate_max`` is the highest price in micro-currency for a million tokens, which is pico-currency for one.
+    ``credit_pico`` is what is left of its credit; ``None`` where usage is not paid from credit. ``rate_max`` is the highest price in micro-currency for a million tokens, which is pico-currency for one.
     """
 
     account_id: UUID
     currency: Currency
     email: str
     language: str | None
-    cap: SpendCap
+    cap: SpendCap | None
+    credit_pico: int | None
     used_tokens: int
     held_tokens: int
     billable_pico: AmountPico
@@ -79,19 +84,42 @@ class NoCap(NusagateError):
     code = "no_spend_cap"
 
 
-def guard_of(spending: Spending, period: Month) -> SpendGuard:
-    """Turn a cap into limits of tokens: for this month as it stands, and for any other from its beginning."""
-    cap = spending.cap
-    now_limits, other_limits = [LIMIT_MAX], [LIMIT_MAX]
-    if cap.monthly_tokens is not None:
-        now_limits.append(cap.monthly_tokens)
-        other_limits.append(cap.monthly_tokens)
-    if cap.monthly_micro is not None:
-        cap_pico = cap.monthly_micro * MICRO_TO_PICO
-        left = tokens_for(cap_pico - spending.billable_pico, spending.rate_max)
-        now_limits.append(spending.used_tokens + left)
-        other_limits.append(tokens_for(cap_pico, spending.rate_max))
-    return SpendGuard(period=period, period_tokens=min(now_limits), other_tokens=min(other_limits))
+def guard_of(spending: Spending, now: datetime) -> SpendGuard:
+    """Turn a cap and credit into limits of tokens: for this month as it stands, and for any other."""
+    period = month_of(now)
+    pairs = [(LIMIT_MAX, LIMIT_MAX)]
+    if spending.cap is not None:
+        pairs.append(_by_cap(spending, spending.cap))
+    if spending.credit_pico is not None:
+        pairs.append(_by_credit(spending, spending.credit_pico, month_end(period) - now))
+    return SpendGuard(
+        period=period,
+        period_tokens=min(this for this, _ in pairs),
+        other_tokens=min(other for _, other in pairs),
+    )
+
+
+def _by_cap(spending: Spending, cap: SpendCap) -> tuple[int, int]:
+    """Return the limits of a cap: what is left for this month, and all of it for any other."""
+    tokens = LIMIT_MAX if cap.monthly_tokens is None else cap.monthly_tokens
+    if cap.monthly_micro is None:
+        return tokens, tokens
+    cap_pico = cap.monthly_micro * MICRO_TO_PICO
+    left = spending.used_tokens + tokens_for(cap_pico - spending.billable_pico, spending.rate_max)
+    return min(tokens, left), min(tokens, tokens_for(cap_pico, spending.rate_max))
+
+
+def _by_credit(spending: Spending, credit_pico: int, until_end: timedelta) -> tuple[int, int]:
+    """Return the limits of credit: all of it for this month and nothing for another, or half for each at its end."""
+    if until_end > SPLIT_BEFORE_END:
+        return min(LIMIT_MAX, spending.used_tokens + tokens_for(credit_pico, spending.rate_max)), 0
+    half = tokens_for(credit_pico // 2, spending.rate_max)
+    return min(LIMIT_MAX, spending.used_tokens + half), half
+
+
+def rates_until(now: datetime) -> datetime:
+    """Return until when prices count for limits: the end of the next month, because limits of that are kept, too."""
+    return month_end(month_of(month_end(month_of(now))))
 
 
 def tokens_for(amount_pico: int, rate_max: int) -> int:
@@ -116,7 +144,9 @@ def is_worth_writing(spending: Spending, wanted: SpendGuard) -> bool:
 
 def reached(spending: Spending) -> list[Reached]:
     """Say how much of each cap is used, in whole percent rounded down; 100 where hardly any room is left."""
-    cap, found = spending.cap, []
+    cap, found = spending.cap, list[Reached]()
+    if cap is None:
+        return found
     if cap.monthly_tokens is not None:
         left = cap.monthly_tokens - spending.used_tokens
         found.append(Reached("tokens", _percent(spending.used_tokens, cap.monthly_tokens, left)))

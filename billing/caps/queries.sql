@@ -6,8 +6,12 @@ ON CONFLICT (account_id) DO UPDATE SET
 
 -- delete_cap
 -- An account that is not capped any more.
-WITH uncapped AS (DELETE FROM spend_cap WHERE account_id = $1)
-DELETE FROM spend_guard WHERE account_id = $1 RETURNING account_id;
+WITH uncapped AS (DELETE FROM spend_cap WHERE account_id = $1 RETURNING account_id),
+unguarded AS (
+    DELETE FROM spend_guard g
+    WHERE g.account_id = $1 AND NOT EXISTS (SELECT FROM credit_account b WHERE b.owner_id = $1)
+)
+SELECT account_id FROM uncapped;
 
 -- close_guard
 -- Let an account that was never guarded use nothing, until it is known how much it may use.
@@ -22,12 +26,13 @@ WHERE b.published_at IS NOT NULL AND b.effective_from < $2 AND (b.effective_to I
 GROUP BY b.currency;
 
 -- spending
--- A page of capped accounts, or one: what they used and spent in a month as of one moment, and the limit they have.
-SELECT g.account_id, a.currency, a.email, p.language, c.monthly_tokens, c.monthly_micro,
+-- A page of guarded accounts, or one: what they used and spent in a month as of one moment, and the limit they have.
+SELECT g.account_id, c.account_id IS NOT NULL AS is_capped,
+    CASE WHEN NOT is_subscribed(g.account_id) THEN credit_left(g.account_id, $5::text[]) END AS credit_pico, a.currency, a.email, p.language, c.monthly_tokens, c.monthly_micro,
     COALESCE(q.used_tokens, 0) AS used_tokens, COALESCE(q.held_tokens, 0) AS held_tokens,
     COALESCE(t.billable_pico, 0) AS billable_pico, g.period, g.period_tokens, g.other_tokens
 FROM spend_guard g
-JOIN spend_cap c USING (account_id)
+LEFT JOIN spend_cap c USING (account_id)
 JOIN account a USING (account_id)
 LEFT JOIN person p USING (account_id)
 LEFT JOIN quota_counter q ON q.account_id = g.account_id AND q.subject_id = g.account_id AND q.period = $1
@@ -36,7 +41,7 @@ WHERE g.account_id > $2 AND ($3::uuid IS NULL OR g.account_id = $3)
 ORDER BY g.account_id LIMIT $4;
 
 -- save_guard
--- The limit of a capped account.
+-- The limit of a guarded account.
 UPDATE spend_guard SET period = $2, period_tokens = $3, other_tokens = $4, changed_at = $5 WHERE account_id = $1;
 
 -- note_alerts

@@ -1,6 +1,6 @@
 """Setting caps, keeping the limits that follow from them close to what was spent, and mail at 50, 80 and 100 percent."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from billing.caps import store
@@ -15,17 +15,19 @@ from billing.caps.model import (
     Spending,
     guard_of,
     is_worth_writing,
+    rates_until,
     reached,
     threshold_of,
 )
 from gateway.accounts import service as accounts
-from gateway.clock import Clock, Month, month_end, month_of
+from gateway.clock import Clock, Month, month_end, month_of, month_start
 from gateway.db.pool import Connection, Db, Pool
 from gateway.errors import InvalidValue
 from gateway.plans.model import LIMIT_MAX
 from gateway.units import AmountPico, Currency, format_amount
 
 PAGE = 500
+RESOLUTION = timedelta(microseconds=1)
 
 
 async def set_cap(connection: Connection, clock: Clock, account_id: UUID, cap: SpendCap) -> CapView:
@@ -37,22 +39,29 @@ async def set_cap(connection: Connection, clock: Clock, account_id: UUID, cap: S
     if not given or not all(0 <= limit <= LIMIT_MAX for limit in given):
         raise InvalidValue(f"A cap needs tokens or an amount, from 0 to {LIMIT_MAX:,}.", param="cap")
     await accounts.get(connection, account_id)
-    period = month_of(clock.now())
-    await store.save_cap(connection, account_id, cap, period=period, now=clock.now())
-    spending = await _one(connection, clock, account_id)
-    await store.save_guard(connection, account_id, guard_of(spending, period), clock.now())
+    await store.save_cap(connection, account_id, cap, period=month_of(clock.now()), now=clock.now())
+    await _guard(connection, clock, account_id)
     return await show(connection, clock, account_id)
 
 
-async def remove_cap(db: Db, account_id: UUID) -> None:
+async def remove_cap(db: Db, clock: Clock, account_id: UUID) -> None:
     """Let an account spend what it likes; ``NoCap`` if nothing kept it from that."""
     if not await store.delete_cap(db, account_id):
         raise NoCap
+    await _guard(db, clock, account_id)
+
+
+async def guard_credit(connection: Connection, clock: Clock, account_id: UUID) -> None:
+    """Let an account use what its credit is worth, from now on; the caller holds the transaction."""
+    await store.close_guard(connection, account_id, period=month_of(clock.now()), now=clock.now())
+    await _guard(connection, clock, account_id)
 
 
 async def show(db: Db, clock: Clock, account_id: UUID) -> CapView:
     """Show a cap and what is used of it; ``NoCap``."""
     spending = await _one(db, clock, account_id)
+    if spending is None or spending.cap is None:
+        raise NoCap
     period = month_of(clock.now())
     micro = spending.cap.monthly_micro
     return CapView(
@@ -69,12 +78,12 @@ async def show(db: Db, clock: Clock, account_id: UUID) -> CapView:
 
 
 async def keep_caps(db: Pool, clock: Clock) -> int:
-    """Bring the limits of all capped accounts up to date and send the alerts that are due; return how many moved."""
+    """Bring the limits of all guarded accounts up to date and send the alerts that are due; return how many moved."""
     moved = 0
     now = clock.now()
     rates = await _rates(db, now)
     after = store.FIRST_UUID
-    while page := await store.spending(db, rates, period=month_of(now), after=after, limit=PAGE):
+    while page := await store.spending(db, rates, months=_months(now), after=after, limit=PAGE):
         for spending in page:
             moved += await _keep(db, spending, now)
         after = page[-1].account_id
@@ -82,7 +91,7 @@ async def keep_caps(db: Pool, clock: Clock) -> int:
 
 
 async def _keep(db: Pool, spending: Spending, now: datetime) -> bool:
-    wanted = guard_of(spending, month_of(now))
+    wanted = guard_of(spending, now)
     is_moved = is_worth_writing(spending, wanted)
     if is_moved:
         await store.save_guard(db, spending.account_id, wanted, now)
@@ -111,22 +120,32 @@ async def _alert(connection: Connection, spending: Spending, found: Reached, now
 
 def _amounts(spending: Spending, subject: str) -> tuple[str, str, str]:
     """Write what was used, the cap and its unit for a letter."""
+    assert spending.cap is not None
     if subject == "tokens":
         return f"{spending.used_tokens:,}", f"{spending.cap.monthly_tokens:,}", ""
     cap = AmountPico((spending.cap.monthly_micro or 0) * MICRO_TO_PICO)
     return format_amount(spending.billable_pico), format_amount(cap), spending.currency.upper()
 
 
-async def _one(db: Db, clock: Clock, account_id: UUID) -> Spending:
+async def _guard(db: Db, clock: Clock, account_id: UUID) -> None:
+    """Write the limit that follows from an account's cap and credit at this moment."""
+    spending = await _one(db, clock, account_id)
+    if spending is not None:
+        await store.save_guard(db, account_id, guard_of(spending, clock.now()), clock.now())
+
+
+async def _one(db: Db, clock: Clock, account_id: UUID) -> Spending | None:
     now = clock.now()
     rates = await _rates(db, now)
-    found = await store.spending(db, rates, period=month_of(now), account_id=account_id, limit=1)
-    if not found:
-        raise NoCap
-    return found[0]
+    found = await store.spending(db, rates, months=_months(now), account_id=account_id, limit=1)
+    return found[0] if found else None
 
 
 async def _rates(db: Db, now: datetime) -> dict[Currency, int]:
-    """Read the highest prices until the end of the next month: limits for other months are kept, too."""
-    following: Month = month_of(month_end(month_of(now)))
-    return await store.rates_max(db, now, month_end(following))
+    return await store.rates_max(db, now, rates_until(now))
+
+
+def _months(now: datetime) -> tuple[Month, Month]:
+    """Return the month before, whose last requests may still be ending, and this one."""
+    this = month_of(now)
+    return month_of(month_start(this) - RESOLUTION), this

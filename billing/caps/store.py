@@ -21,7 +21,7 @@ async def save_cap(
 ) -> None:
     """Write a cap; an account that was never guarded may use nothing until ``save_guard``."""
     await connection.execute(QUERIES["save_cap"], account_id, cap.monthly_tokens, cap.monthly_micro, now)
-    await connection.execute(QUERIES["close_guard"], account_id, period, now)
+    await close_guard(connection, account_id, period=period, now=now)
 
 
 async def delete_cap(db: Db, account_id: UUID) -> bool:
@@ -39,13 +39,16 @@ async def spending(
     db: Db,
     rates: dict[Currency, int],
     *,
-    period: Month,
+    months: Sequence[Month],
     after: UUID = FIRST_UUID,
     account_id: UUID | None = None,
     limit: int,
 ) -> list[Spending]:
-    """Read a page of capped accounts, or one, as they stand in a month."""
-    rows = await db.fetch(QUERIES["spending"], period, after, account_id, limit)
+    """Read a page of guarded accounts, or one, as they stand in the last of these months.
+
+    Credit pays for what is used in all of them.
+    """
+    rows = await db.fetch(QUERIES["spending"], months[-1], after, account_id, limit, list(months))
     return [_spending(row, rates) for row in rows]
 
 
@@ -75,6 +78,15 @@ async def post_mail(connection: Connection, address: str, subject: str, body: st
     await connection.execute(QUERIES["post_mail"], uuid7(), address, subject, body, now)
 
 
+async def close_guard(db: Db, account_id: UUID, *, period: Month, now: datetime) -> None:
+    """Let an account that was never guarded use nothing until ``save_guard``."""
+    await db.execute(QUERIES["close_guard"], account_id, period, now)
+
+
+def _cap(row: Row) -> SpendCap:
+    return SpendCap(monthly_tokens=row["monthly_tokens"], monthly_micro=row["monthly_micro"])
+
+
 def _spending(row: Row, rates: dict[Currency, int]) -> Spending:
     currency = Currency(row["currency"])
     return Spending(
@@ -82,7 +94,8 @@ def _spending(row: Row, rates: dict[Currency, int]) -> Spending:
         currency=currency,
         email=row["email"],
         language=row["language"],
-        cap=SpendCap(monthly_tokens=row["monthly_tokens"], monthly_micro=row["monthly_micro"]),
+        cap=_cap(row) if row["is_capped"] else None,
+        credit_pico=None if row["credit_pico"] is None else int(row["credit_pico"]),
         used_tokens=row["used_tokens"],
         held_tokens=row["held_tokens"],
         billable_pico=AmountPico(int(row["billable_pico"])),

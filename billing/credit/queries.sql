@@ -56,24 +56,16 @@ UPDATE credit_usage SET seen_pico = $3, pending_pico = $4, drawn_pico = $5, post
 WHERE account_id = $1 AND period = $2;
 
 -- left
--- What an account has left as of this moment: the journal, less what was used since. Null without credit.
-SELECT (SELECT COALESCE(sum(e.amount_pico), 0) FROM credit_entry e WHERE e.credit_account_id = b.credit_account_id)
-    - (SELECT COALESCE(sum(COALESCE(u.pending_pico, 0) + COALESCE(t.billable_pico, 0) - COALESCE(u.seen_pico, 0)), 0)
-       FROM unnest($2::text[]) AS m(period)
-       LEFT JOIN credit_usage u ON u.account_id = b.owner_id AND u.period = m.period
-       LEFT JOIN account_period_total t
-           ON t.account_id = b.owner_id AND t.period = m.period AND t.currency = b.currency) AS left_pico
-FROM credit_account b WHERE b.owner_id = $1;
+-- What an account has left as of this moment; null without credit.
+SELECT credit_left($1, $2::text[]);
 
 -- balances_page
 -- A page of the accounts that have credit, in the order of their ids.
 SELECT owner_id FROM credit_account WHERE owner_id > $1 ORDER BY owner_id LIMIT $2;
 
--- has_subscription
--- Whether a subscription pays for an account's usage.
-SELECT EXISTS (
-    SELECT FROM stripe_subscription
-    WHERE account_id = $1 AND plan_id IS NOT NULL AND status IN ('active', 'trialing', 'past_due', 'unpaid'));
+-- is_subscribed
+-- Whether a subscription pays for what an account uses.
+SELECT is_subscribed($1);
 
 -- drawn_in
 -- What of a month's usage was paid from credit.

@@ -14,7 +14,7 @@ from billing.credit import store
 from billing.credit.model import POST_EVERY_S, CreditView, MonthOfUse, NoCredit, Side, Transfer
 from billing.subscriptions.entitlements import apply_entitlement_in
 from gateway.accounts import service as accounts
-from gateway.clock import Clock, Month, month_of
+from gateway.clock import Clock, Month, format_utc_exact, month_of
 from gateway.db.pool import Connection, Db, Pool
 from gateway.errors import InvalidValue
 from gateway.units import AmountPico, format_amount
@@ -69,7 +69,7 @@ async def draw_all(db: Pool, clock: Clock, grace: timedelta) -> None:
 
 async def _draw(connection: Connection, clock: Clock, account_id: UUID, grace: timedelta) -> None:
     now = clock.now()
-    is_prepaid = not await store.has_subscription(connection, account_id)
+    is_prepaid = not await store.is_subscribed(connection, account_id)
     for month in await store.lock_months(connection, account_id, now):
         taken = _take_in(month, is_prepaid=is_prepaid)
         if taken.pending_pico and _is_due(taken, now):
@@ -93,13 +93,11 @@ def _is_due(month: MonthOfUse, now: datetime) -> bool:
     return month.period != month_of(now) or now - month.posted_at >= timedelta(seconds=POST_EVERY_S)
 
 
-async def _write(
-    connection: Connection, account_id: UUID, month: MonthOfUse, now: datetime
-) -> MonthOfUse:
+async def _write(connection: Connection, account_id: UUID, month: MonthOfUse, now: datetime) -> MonthOfUse:
     balance = await store.find_balance(connection, account_id)
     assert balance is not None
     transfer = Transfer(
-        key=f"use:{account_id}:{month.period}:{month.seen_pico}",
+        key=f"use:{account_id}:{month.period}:{format_utc_exact(month.posted_at)}:{month.seen_pico}:{month.drawn_pico}",
         owner_id=account_id,
         currency=balance[1],
         side=Side.USED,
@@ -107,7 +105,8 @@ async def _write(
         reason=f"usage of {month.period}",
         actor="billing",
     )
-    await store.post(connection, transfer, now)
+    is_new = await store.post(connection, transfer, now)
+    assert is_new
     return msgspec.structs.replace(
         month, pending_pico=0, drawn_pico=month.drawn_pico + month.pending_pico, posted_at=now
     )

@@ -42,8 +42,8 @@ async def post(connection: Connection, transfer: Transfer, now: datetime) -> boo
 
 async def left(db: Db, account_id: UUID, now: datetime) -> int | None:
     """Return what an account has left, in pico-currency; ``None`` if it never had credit."""
-    row = await db.fetchrow(QUERIES["left"], account_id, list(months_around(now)))
-    return int(row["left_pico"]) if row else None
+    amount = await db.fetchval(QUERIES["left"], account_id, list(months_around(now)))
+    return None if amount is None else int(amount)
 
 
 async def find_balance(db: Db, account_id: UUID) -> tuple[UUID, Currency] | None:
@@ -85,9 +85,9 @@ async def balances_page(db: Db, *, after: UUID, limit: int) -> Sequence[UUID]:
     return [row["owner_id"] for row in await db.fetch(QUERIES["balances_page"], after, limit)]
 
 
-async def has_subscription(db: Db, account_id: UUID) -> bool:
+async def is_subscribed(db: Db, account_id: UUID) -> bool:
     """Tell whether a subscription pays for an account's usage."""
-    return bool(await db.fetchval(QUERIES["has_subscription"], account_id))
+    return bool(await db.fetchval(QUERIES["is_subscribed"], account_id))
 
 
 async def drawn_in(db: Db, account_id: UUID, period: Month) -> int:
@@ -111,4 +111,3 @@ async def _balance_of(connection: Connection, owner_id: UUID, currency: Currency
     if found[1] is not currency:
         raise CreditCurrencyMismatch
     return found[0]
-

@@ -7,6 +7,7 @@ account's subscription, and an account that an operator suspended stays suspende
 from datetime import timedelta
 from uuid import UUID
 
+from billing.credit.standing import has_credit
 from billing.subscriptions import store
 from billing.subscriptions.model import FREE_PLAN, Entitlement, entitle
 from gateway.accounts import service as accounts
@@ -25,17 +26,25 @@ REVIEWS_PAGE = 100
 async def apply_entitlement(db: Pool, clock: Clock, account_id: UUID, grace: timedelta) -> Entitlement:
     """Bring an account's plan and status to what its subscriptions and payments entitle it to now."""
     async with db.acquire() as connection, connection.transaction():
-        status = await store.lock_account(connection, account_id)
-        before = await store.find_entitlement(connection, account_id)
-        after = entitle(
-            await store.subscriptions_of(connection, account_id),
-            await store.disputes_of(connection, account_id),
-            now=clock.now(),
-            grace=grace,
-        )
-        if status is not None and after != before:
-            await _apply(connection, account_id, status, before or NOTHING, after)
-            await store.save_entitlement(connection, account_id, after, clock.now())
+        return await apply_entitlement_in(connection, clock, account_id, grace)
+
+
+async def apply_entitlement_in(
+    connection: Connection, clock: Clock, account_id: UUID, grace: timedelta
+) -> Entitlement:
+    """Do the same in a transaction of the caller's."""
+    status = await store.lock_account(connection, account_id)
+    before = await store.find_entitlement(connection, account_id)
+    after = entitle(
+        await store.subscriptions_of(connection, account_id),
+        await store.disputes_of(connection, account_id),
+        now=clock.now(),
+        grace=grace,
+        has_credit=await has_credit(connection, clock, account_id),
+    )
+    if status is not None and after != before:
+        await _apply(connection, account_id, status, before or NOTHING, after)
+        await store.save_entitlement(connection, account_id, after, clock.now())
     return after
 
 

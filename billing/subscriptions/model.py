@@ -2,7 +2,8 @@
 
 The rule, which ``docs/billing.md`` repeats:
 
-* the plan is that of the newest subscription that is running; without one it is ``free``;
+* the plan is that of the newest subscription that is running; without one it is ``payg`` while there is credit, else
+  ``free``;
 * a dearer plan that was left for a cheaper one stays until its paid month is over;
 * a payment that failed leaves everything as it is for the days of grace, then the account must pay first; that holds
   for what an ended subscription still owes, too;
@@ -22,6 +23,8 @@ from gateway.errors import NusagateError
 from gateway.units import Currency
 
 FREE_PLAN = "free"
+PREPAID_PLAN = "payg"
+"""The plan of an account that has credit and no subscription."""
 
 RUNNING = frozenset({"active", "trialing", "past_due", "unpaid"})
 """Statuses in which a subscription gives its plan (https://docs.stripe.com/billing/subscriptions/overview)."""
@@ -139,11 +142,18 @@ def current(subscriptions: Sequence[Subscription]) -> Subscription | None:
 
 
 def entitle(
-    subscriptions: Sequence[Subscription], disputes: Sequence[Dispute], *, now: datetime, grace: timedelta
+    subscriptions: Sequence[Subscription],
+    disputes: Sequence[Dispute],
+    *,
+    now: datetime,
+    grace: timedelta,
+    has_credit: bool = False,
 ) -> Entitlement:
     """Decide what an account is entitled to; see the rule at the top of this module."""
     subscription = current(subscriptions)
     plan_id, held_until = _plan(subscription, now)
+    if subscription is None and has_credit:
+        plan_id = PREPAID_PLAN
     disputed_at = min(
         (dispute.created_at for dispute in disputes if dispute.status in DISPUTE_UNSETTLED), default=None
     )

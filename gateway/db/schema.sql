@@ -1410,3 +1410,23 @@ $$;
 
 CREATE CONSTRAINT TRIGGER credit_entry_zero_sum AFTER INSERT ON credit_entry DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION guard_credit_transfer();
+
+-- What an account has left of its credit: the journal, less what it used in these months and the journal does not know.
+-- Null without credit.
+CREATE FUNCTION credit_left(p_account_id uuid, p_months text[]) RETURNS numeric LANGUAGE sql STABLE AS $$
+    SELECT (SELECT COALESCE(sum(e.amount_pico), 0) FROM credit_entry e WHERE e.credit_account_id = b.credit_account_id)
+        - (SELECT COALESCE(sum(COALESCE(u.pending_pico, 0) + COALESCE(t.billable_pico, 0) - COALESCE(u.seen_pico, 0)), 0)
+           FROM unnest(p_months) AS m(period)
+           LEFT JOIN credit_usage u ON u.account_id = b.owner_id AND u.period = m.period
+           LEFT JOIN account_period_total t
+               ON t.account_id = b.owner_id AND t.period = m.period AND t.currency = b.currency)
+    FROM credit_account b WHERE b.owner_id = p_account_id
+$$;
+
+-- Whether a subscription pays for what an account uses.
+CREATE FUNCTION is_subscribed(p_account_id uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (
+        SELECT FROM stripe_subscription s
+        WHERE s.account_id = p_account_id AND s.plan_id IS NOT NULL
+            AND s.status IN ('active', 'trialing', 'past_due', 'unpaid'))
+$$;

@@ -7,6 +7,7 @@ tells every worker to drain (SIGUSR1); a worker then ends what is still open aft
 import gc
 import os
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -40,11 +41,7 @@ class DrainingServer(MPServer):
 
 def serve(target: str, *, host: str, port: int, workers: int) -> None:
     """Serve an application factory, ``package.module:function``, until SIGTERM or SIGINT."""
-    if workers > 1 and METRICS_FOLDER not in os.environ:
-        # The client library sums the workers' metrics through files, and looks for the folder when imported.
-        os.environ[METRICS_FOLDER] = tempfile.mkdtemp(prefix="nusagate-metrics-")
-    for stale in Path(os.environ.get(METRICS_FOLDER) or os.devnull).glob("*.db"):
-        stale.unlink(missing_ok=True)
+    _share_metrics(workers)
     DrainingServer(
         target,
         address=host,
@@ -65,6 +62,20 @@ def serve(target: str, *, host: str, port: int, workers: int) -> None:
         respawn_failed_workers=True,
         respawn_interval=0.1,
     ).serve()
+
+
+def _share_metrics(workers: int) -> None:
+    """Let several workers sum their metrics through files.
+
+    The client library looks for the folder when it is imported, which happened long ago in this process, so the
+    process begins once more with the folder in its environment; its pid stays.
+    """
+    folder = os.environ.get(METRICS_FOLDER)
+    if workers > 1 and folder is None:
+        os.environ[METRICS_FOLDER] = tempfile.mkdtemp(prefix="nusagate-metrics-")
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the very same command
+    for stale in Path(folder or os.devnull).glob("*.db"):
+        stale.unlink(missing_ok=True)
 
 
 def spare_the_collector() -> None:

@@ -201,11 +201,11 @@ async def test_a_cap_does_not_touch_what_a_plan_includes(till):
 
 async def test_without_its_cap_an_account_spends_what_it_likes(till):
     await cap(till, rupiah=0)
-    await service.remove_cap(till.db, till.person.account_id)
+    await service.remove_cap(till.db, till.clock, till.person.account_id)
     assert (await till.keys.authenticate(till.person.api_key)).guard is None
     await till.admit()
     for lost in (
-        service.remove_cap(till.db, till.person.account_id),
+        service.remove_cap(till.db, till.clock, till.person.account_id),
         service.show(till.db, till.clock, uuid7()),
     ):
         with pytest.raises(NoCap):
