@@ -19,8 +19,9 @@ run: setup ## Start everything on this machine: database, migrations, seed, mode
 	@$(BIN)/nusagate dev $(ARGS)
 
 test: setup ## Run every test (ARGS=... goes to pytest)
-	@deploy/system-tools.sh redis-server
-	$(BIN)/pytest -n 2 $(ARGS)
+	@deploy/system-tools.sh redis-server chromium
+	$(BIN)/pytest -n 2 $(or $(ARGS),--ignore=tests/browser)
+	$(if $(ARGS),,$(BIN)/pytest tests/browser)
 
 check: setup ## Format, lint, types, import contracts and fast tests, in under a minute
 	$(BIN)/ruff format --check

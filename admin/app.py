@@ -21,8 +21,10 @@ from admin.web.csp import policy
 from admin.web.errors import answer_error
 from admin.web.parts import Parts
 from admin.web.templates import Templates
+from billing.settings import StripeSettings, load_stripe_settings
+from billing.webhooks.http import endpoints
 from gateway.clock import Clock, SystemClock
-from gateway.db.pool import open_pool, pinger
+from gateway.db.pool import Pool, open_pool, pinger
 from gateway.errors import NusagateError
 from gateway.http.reading import Receive, Scope
 from gateway.ids import request_label, uuid7
@@ -118,8 +120,10 @@ class AdminApp:
         self,
         settings: PortalSettings,
         open_parts: Callable[[], contextlib.AbstractAsyncContextManager[Parts]],
+        stripe: StripeSettings | None = None,
     ) -> None:
         self._open_parts = open_parts
+        self._webhooks = endpoints(self._pool, SystemClock(), stripe) if stripe else {}
         self._headers = SECURITY_HEADERS + (HTTPS_HEADERS if settings.secure else ())
         groups = {**GROUPS, **(DEV_GROUPS if settings.mail_on_page else {})}
         self.framework = Litestar(
@@ -137,10 +141,16 @@ class AdminApp:
             await self._live(receive, send)
         elif scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1000})
+        elif (webhook := self._webhooks.get(scope["path"])) is not None:
+            await webhook(scope, receive, send)
         else:
             state = scope.setdefault("state", {})
             state["request_id"] = request_label(uuid7())
             await self.framework(scope, receive, self._dressed(send, state))  # type: ignore[arg-type]
+
+    def _pool(self) -> Pool:
+        parts: Parts = self.framework.state["parts"]
+        return parts.db
 
     def _dressed(self, send: Send, state: dict[str, Any]) -> Send:
         """Put the headers of every answer on, and the cookies that were kept while it was made."""
@@ -176,4 +186,5 @@ def create_app() -> AdminApp:
     """Make the application from the environment; what is wrong there is one sentence."""
     settings = load_portal_settings(os.environ)
     configure_logging(json_lines=settings.base.json_logs)
-    return AdminApp(settings, lambda: open_parts(settings, SystemClock()))
+    stripe = load_stripe_settings(os.environ)
+    return AdminApp(settings, lambda: open_parts(settings, SystemClock()), stripe)

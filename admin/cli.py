@@ -14,7 +14,7 @@ import gateway.cli
 from admin import commands
 from gateway.db.pool import is_operational
 from gateway.errors import NusagateError
-from gateway.runtime.logging import describe
+from gateway.runtime.logging import configure_logging, describe
 
 FAILED = 1
 INTERRUPTED = 130
@@ -48,7 +48,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    """Run what was typed; the console script."""
+    """Run what was typed; the console script. What is logged meanwhile is no part of the answer."""
+    configure_logging(json_lines=False)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from admin.jobs import admin_jobs
+from billing.account_jobs import spending_jobs
 from billing.jobs import StripeWork
 from billing.settings import StripeSettings, load_stripe_settings
 from gateway.clock import SystemClock
@@ -59,16 +60,22 @@ class WorkerApp:
         except (OSError, NusagateError) as error:
             await send({"type": "lifespan.startup.failed", "message": f"Postgres cannot be reached: {error}"})
             return
-        jobs = [*gateway_jobs(self._settings.limits), *admin_jobs(self._settings)]
+        jobs = [
+            *gateway_jobs(self._settings.limits),
+            *spending_jobs(SystemClock(), self._stripe),
+            *admin_jobs(self._settings),
+        ]
         billing = StripeWork(self._db, SystemClock(), self._stripe) if self._stripe else None
         if billing is not None:
             jobs += billing.jobs()
-        running = asyncio.create_task(run_jobs(jobs, self._db, AdvisoryLease(self._db)))
+        lease = AdvisoryLease(self._settings.database_url, self._settings.limits)
+        running = asyncio.create_task(run_jobs(jobs, self._db, lease))
         await send({"type": "lifespan.startup.complete"})
         await receive()
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
+        await lease.close()
         if billing is not None:
             await billing.close()
         await self._db.close()

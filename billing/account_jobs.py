@@ -3,8 +3,9 @@
 from datetime import timedelta
 
 from billing.caps.service import keep_caps
+from billing.credit.service import draw_all
 from billing.invoices.closing import advance_all
-from billing.settings import StripeSettings
+from billing.settings import StripeLimits, StripeSettings
 from billing.stripe.client import Stripe
 from billing.subscriptions.entitlements import review_due
 from billing.subscriptions.refreshing import refresh_all
@@ -20,11 +21,17 @@ COMPARE_EVERY_S = 6 * HOUR_S
 """Events may be lost; a page of a hundred subscriptions is one of the reads that Stripe rations."""
 
 CAPS_EVERY_S = 2
+CREDIT_EVERY_S = 60
 
 
-def spending_jobs(clock: Clock) -> list[Job[Pool]]:
+def spending_jobs(clock: Clock, settings: StripeSettings | None) -> list[Job[Pool]]:
     """List the jobs that a worker runs whether there is Stripe or not."""
-    return [Job("caps", CAPS_EVERY_S, lambda db: keep_caps(db, clock))]
+    limits = settings.limits if settings else StripeLimits()
+    grace = timedelta(days=limits.payment_grace_days)
+    return [
+        Job("caps", CAPS_EVERY_S, lambda db: keep_caps(db, clock)),
+        Job("credit", CREDIT_EVERY_S, lambda db: draw_all(db, clock, grace)),
+    ]
 
 
 def account_jobs(db: Pool, clock: Clock, stripe: Stripe, settings: StripeSettings) -> list[Job[Pool]]:

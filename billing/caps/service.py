@@ -1,6 +1,6 @@
 """Setting caps, keeping the limits that follow from them close to what was spent, and mail at 50, 80 and 100 percent."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from billing.caps import store
@@ -19,15 +19,15 @@ from billing.caps.model import (
     reached,
     threshold_of,
 )
+from billing.credit.store import months_around
 from gateway.accounts import service as accounts
-from gateway.clock import Clock, Month, month_end, month_of, month_start
+from gateway.clock import Clock, month_end, month_of
 from gateway.db.pool import Connection, Db, Pool
 from gateway.errors import InvalidValue
 from gateway.plans.model import LIMIT_MAX
 from gateway.units import AmountPico, Currency, format_amount
 
 PAGE = 500
-RESOLUTION = timedelta(microseconds=1)
 
 
 async def set_cap(connection: Connection, clock: Clock, account_id: UUID, cap: SpendCap) -> CapView:
@@ -83,7 +83,7 @@ async def keep_caps(db: Pool, clock: Clock) -> int:
     now = clock.now()
     rates = await _rates(db, now)
     after = store.FIRST_UUID
-    while page := await store.spending(db, rates, months=_months(now), after=after, limit=PAGE):
+    while page := await store.spending(db, rates, months=months_around(now), after=after, limit=PAGE):
         for spending in page:
             moved += await _keep(db, spending, now)
         after = page[-1].account_id
@@ -137,15 +137,9 @@ async def _guard(db: Db, clock: Clock, account_id: UUID) -> None:
 async def _one(db: Db, clock: Clock, account_id: UUID) -> Spending | None:
     now = clock.now()
     rates = await _rates(db, now)
-    found = await store.spending(db, rates, months=_months(now), account_id=account_id, limit=1)
+    found = await store.spending(db, rates, months=months_around(now), account_id=account_id, limit=1)
     return found[0] if found else None
 
 
 async def _rates(db: Db, now: datetime) -> dict[Currency, int]:
     return await store.rates_max(db, now, rates_until(now))
-
-
-def _months(now: datetime) -> tuple[Month, Month]:
-    """Return the month before, whose last requests may still be ending, and this one."""
-    this = month_of(now)
-    return month_of(month_start(this) - RESOLUTION), this

@@ -10,6 +10,7 @@ from billing.cli.invoices import invoice, period, statement
 from billing.cli.ledger import verify
 from billing.cli.prices import discard, draft, publish, recalculate, review
 from billing.cli.reconcile import reconcile
+from billing.cli.spending import cap, credit
 from billing.cli.sync import sync
 from gateway.cli.prices import price
 from gateway.cli.reports import ledger
@@ -27,4 +28,6 @@ COMMANDS: tuple[click.RichCommand, ...] = (
     invoice,
     statement,
     period,
+    cap,
+    credit,
 )

@@ -1,8 +1,9 @@
-"""``nusagate ledger verify`` with the invariants of batches beside those of the ledger."""
+"""``nusagate ledger verify`` with the invariants of batches and of credit beside those of the ledger."""
 
 import msgspec
 import rich_click as click
 
+from billing.credit import service as credit
 from billing.sync import service as sync
 from gateway.cli.output import emit, json_option
 from gateway.cli.session import connected
@@ -22,4 +23,4 @@ def verify(*, as_json: bool) -> int:
 
 
 async def _verify(db: Connection) -> list[InvariantCheck]:
-    return [*await ledger.verify(db), *await sync.verify(db)]
+    return [*await ledger.verify(db), *await sync.verify(db), await credit.verify(db)]

@@ -14,11 +14,14 @@ from billing.credit import store
 from billing.credit.model import POST_EVERY_S, CreditView, MonthOfUse, NoCredit, Side, Transfer
 from billing.subscriptions.entitlements import apply_entitlement_in
 from gateway.accounts import service as accounts
-from gateway.clock import Clock, Month, format_utc_exact, month_of
+from gateway.clock import Clock, format_utc_exact, month_of
 from gateway.db.pool import Connection, Db, Pool
 from gateway.errors import InvalidValue
+from gateway.ledger.model import InvariantCheck
+from gateway.runtime import metrics
 from gateway.units import AmountPico, format_amount
 
+INVARIANT = "credit sums to zero and is not overdrawn"
 LATEST = 50
 PAGE = 500
 
@@ -67,6 +70,13 @@ async def draw_all(db: Pool, clock: Clock, grace: timedelta) -> None:
         after = page[-1]
 
 
+async def verify(db: Db) -> InvariantCheck:
+    """Check that no transfer makes money and no balance is below zero, and publish it as a metric."""
+    violations = await store.count_violations(db)
+    metrics.ledger_violations.labels(INVARIANT).set(violations)
+    return InvariantCheck(invariant=INVARIANT, ok=violations == 0, violations=violations, detail="credit")
+
+
 async def _draw(connection: Connection, clock: Clock, account_id: UUID, grace: timedelta) -> None:
     now = clock.now()
     is_prepaid = not await store.is_subscribed(connection, account_id)
@@ -110,8 +120,3 @@ async def _write(connection: Connection, account_id: UUID, month: MonthOfUse, no
     return msgspec.structs.replace(
         month, pending_pico=0, drawn_pico=month.drawn_pico + month.pending_pico, posted_at=now
     )
-
-
-async def drawn_in(db: Db, account_id: UUID, period: Month) -> int:
-    """Return what of a month's usage was paid from credit, in pico-currency."""
-    return await store.drawn_in(db, account_id, period)

@@ -110,8 +110,9 @@ WHERE i.status = 'draft' AND i.created_at >= $1 AND EXISTS (
     WHERE l.period_start >= $1 AND l.period_start < $2);
 
 -- billed_usage
--- What each account's usage of a month came to, and what its final invoices bill for it in minor units.
-SELECT c.account_id, c.currency, c.cum_pico AS amount_pico, COALESCE((
+-- What each account's usage of a month came to without what was paid from credit, and what its final invoices bill for
+-- it in minor units.
+SELECT c.account_id, c.currency, c.cum_pico - COALESCE(u.drawn_pico, 0) AS amount_pico, COALESCE((
     SELECT sum(l.amount_minor)
     FROM stripe_invoice i
     CROSS JOIN jsonb_to_recordset(i.lines) AS l(price_id text, amount_minor bigint, period_start timestamptz)
@@ -119,7 +120,8 @@ SELECT c.account_id, c.currency, c.cum_pico AS amount_pico, COALESCE((
     WHERE i.account_id = c.account_id AND i.created_at >= $2 AND i.currency = c.currency
         AND i.status IN ('open', 'paid', 'uncollectible') AND l.period_start >= $2 AND l.period_start < $3), 0)::bigint
     AS billed_minor
-FROM stripe_carry c WHERE c.period = $1 ORDER BY c.account_id, c.currency;
+FROM stripe_carry c LEFT JOIN credit_usage u USING (account_id, period)
+WHERE c.period = $1 ORDER BY c.account_id, c.currency;
 
 -- period_totals
 -- What a month comes to, account by account.

@@ -74,7 +74,7 @@ class PlanLine(msgspec.Struct, frozen=True, kw_only=True):
 class Statement(msgspec.Struct, frozen=True, kw_only=True):
     """A month of one account in one currency. Amounts end in their unit: pico-currency, or Stripe's minor units.
 
-    ``billed`` is paid by use, ``included`` is covered by the plan. ``stripe_usage_minor`` is ``None`` until Stripe's
+    ``billed`` is paid by use, ``included`` is covered by the plan, and ``credit_pico`` of it was paid in advance. ``stripe_usage_minor`` is ``None`` until Stripe's
     invoice for the month is final.
     """
 
@@ -88,6 +88,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     corrections: tuple[CorrectionLine, ...]
     plan: tuple[PlanLine, ...]
     usage_pico: AmountPico
+    credit_pico: AmountPico
     usage_minor: int
     plan_minor: int
     total_minor: int
@@ -168,6 +169,7 @@ def compose(
     usage: Sequence[tuple[bool, ModelLine]],
     corrections: Sequence[CorrectionLine],
     plan: Sequence[PlanLine],
+    credit_pico: int,
     stripe_usage_minor: int | None,
 ) -> Statement:
     """Put a statement together; ``usage`` says of each line whether it is billed. Here is the one rounding."""
@@ -175,7 +177,7 @@ def compose(
     usage_pico = AmountPico(
         sum(line.amount_pico for line in billed) + sum(line.amount_pico for line in corrections)
     )
-    usage_minor = to_minor(usage_pico, currency)
+    usage_minor = to_minor(usage_pico - credit_pico, currency)
     plan_minor = sum(line.amount_minor for line in plan)
     return Statement(
         account_id=account_id,
@@ -188,6 +190,7 @@ def compose(
         corrections=tuple(corrections),
         plan=tuple(plan),
         usage_pico=usage_pico,
+        credit_pico=AmountPico(credit_pico),
         usage_minor=usage_minor,
         plan_minor=plan_minor,
         total_minor=usage_minor + plan_minor,

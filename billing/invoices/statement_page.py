@@ -91,7 +91,8 @@ def _sum(statement: Statement) -> str:
     if not (statement.billed or statement.corrections):
         return ""
     rounded = _grouped(format_minor(statement.usage_minor, statement.currency))
-    return f"<p>Sum of usage: {_exact(statement.usage_pico)}, rounded once: <strong>{rounded}</strong>"
+    paid = f", of which {_exact(statement.credit_pico)} was paid from credit" if statement.credit_pico else ""
+    return f"<p>Sum of usage: {_exact(statement.usage_pico)}{paid}; billed, rounded once: <strong>{rounded}</strong>"
 
 
 def _plan(lines: Iterable[PlanLine], currency: Currency) -> str:

@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from billing.credit import store as credit
 from billing.invoices import store
 from billing.invoices.model import Invoice
 from billing.invoices.statement import Statement, compose, model_line, plan_lines, stripe_usage
@@ -40,6 +41,7 @@ async def statement_of(db: Db, account_id: UUID, period: Month) -> Statement:
         closed_at=month.closed_at if month else None,
         usage=usage,
         corrections=await store.corrections_of(db, account_id, account.currency, start, end),
+        credit_pico=await credit.drawn_in(db, account_id, period),
         plan=plan_lines(invoices, metered, start, end),
         stripe_usage_minor=stripe_usage(invoices, metered, start, end),
     )

@@ -35,8 +35,13 @@ async def apply_entitlement_in(
     """Do the same in a transaction of the caller's."""
     status = await store.lock_account(connection, account_id)
     before = await store.find_entitlement(connection, account_id)
+    subscriptions = await store.subscriptions_of(connection, account_id)
+    running = sum(subscription.running for subscription in subscriptions)
+    if running > 1:
+        # The newest gives the plan; somebody must cancel the others in Stripe, or the owner pays for them, too.
+        log.error("several subscriptions run", account_id=str(account_id), count=running)
     after = entitle(
-        await store.subscriptions_of(connection, account_id),
+        subscriptions,
         await store.disputes_of(connection, account_id),
         now=clock.now(),
         grace=grace,
@@ -69,7 +74,7 @@ async def _apply(
         await accounts.set_status(connection, account_id, after.status)
     log.info(
         "entitlement changed",
-        account=str(account_id),
+        account_id=str(account_id),
         plan=after.plan_id,
         state=after.status.value,
         notice=after.notice.value if after.notice else None,

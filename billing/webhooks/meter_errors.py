@@ -24,7 +24,7 @@ async def take_in_meter_errors(db: Pool, clock: Clock, stripe: Stripe, event_id:
         for identifier in _identifiers(found):
             async with db.acquire() as connection, connection.transaction():
                 ours += await rejected_later(connection, clock, identifier, found.code)
-    log.error("stripe reports meter errors", count=reason.error_count, named=ours)
+    log.error("stripe reports meter errors", count=reason.error_count)
     return ours or None
 
 

@@ -7,6 +7,7 @@ late, in another order, or not all; and a run that dies half-way is repeated.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 
+from billing.credit.topups import refresh_top_up
 from billing.customers import service as customers
 from billing.invoices.refreshing import refresh_invoice
 from billing.settings import StripeSettings
@@ -15,6 +16,7 @@ from billing.stripe.errors import StripeError
 from billing.subscriptions.refreshing import refresh_dispute, refresh_subscription
 from billing.subscriptions.service import refresh_session
 from billing.webhooks import store
+from billing.webhooks.drafts import compare_draft
 from billing.webhooks.meter_errors import take_in_meter_errors
 from billing.webhooks.model import ATTEMPTS_MAX, Subject, SubjectKind, WaitingEvent, retry_after_s
 from gateway.clock import Clock
@@ -92,7 +94,9 @@ class Processor:
                 await store.postpone(self._db, event, until=until, outcome=outcome)
 
     async def _checkout(self, session_id: str) -> object:
-        return await refresh_session(self._db, self._clock, self._stripe, session_id, self._grace)
+        """Take in what was bought: a plan, or credit."""
+        about = (self._db, self._clock, self._stripe, session_id, self._grace)
+        return await refresh_session(*about) or await refresh_top_up(*about)
 
     async def _subscription(self, subscription_id: str) -> object:
         return await refresh_subscription(self._db, self._clock, self._stripe, subscription_id, self._grace)
@@ -100,8 +104,10 @@ class Processor:
     async def _invoice(self, invoice_id: str) -> object:
         """Keep the invoice, and look at its subscription: whether it is paid decides about the account."""
         invoice = await refresh_invoice(self._db, self._clock, self._stripe, invoice_id)
-        if invoice is not None and invoice.subscription_id is not None:
-            await self._subscription(invoice.subscription_id)
+        if invoice is not None:
+            await compare_draft(self._db, self._clock, invoice)
+            if invoice.subscription_id is not None:
+                await self._subscription(invoice.subscription_id)
         return invoice
 
     async def _customer(self, customer_id: str) -> object:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,16 @@ class EmbeddedPostgres:
         if os.geteuid() == 0:
             # Postgres refuses to run as root, and the user it runs as must reach its data.
             folder.parent.chmod(folder.parent.stat().st_mode | 0o111)
+        unfinished = folder.with_name(f".{folder.name}-in-the-making")
+        if unfinished.exists():
+            # A first start was cut short, so there is no data yet, only half a server.
+            shutil.rmtree(folder, ignore_errors=True)
+        elif not folder.exists():
+            unfinished.touch()
         # A user of the folder that was killed is still on this list, and the server would never be stopped again.
         (folder / USERS).unlink(missing_ok=True)
         self._server: Any = get_server(folder, cleanup_mode="stop")
+        unfinished.unlink(missing_ok=True)
 
     @property
     def url(self) -> str:

@@ -99,21 +99,40 @@ def pinger(db: Pool) -> Callable[[], Awaitable[None]]:
 
 
 class AdvisoryLease:
-    """Runs a job while holding its advisory lock on one connection; see ``gateway.runtime.jobs.Lease``."""
+    """Runs jobs while holding their advisory locks; see ``gateway.runtime.jobs.Lease``.
 
-    def __init__(self, db: Pool) -> None:
-        self._db = db
+    All locks of a process are held on one connection of its own. On the pool, as many jobs as it has connections could
+    each hold a lock and wait for ever for a second connection to work on.
+    """
+
+    def __init__(self, database_url: str, limits: Limits) -> None:
+        self._database_url = database_url
+        self._limits = limits
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._turn = asyncio.Lock()
 
     async def __call__(self, lock_id: int, work: Callable[[], Awaitable[object]]) -> bool:
         """Do the work unless another process is doing it; return whether it was done."""
-        async with self._db.acquire() as connection:
-            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", lock_id):
-                return False
-            try:
-                await work()
-            finally:
-                await connection.execute("SELECT pg_advisory_unlock($1)", lock_id)
-            return True
+        if not await self._ask("SELECT pg_try_advisory_lock($1)", lock_id):
+            return False
+        try:
+            await work()
+        finally:
+            await self._ask("SELECT pg_advisory_unlock($1)", lock_id)
+        return True
+
+    async def close(self) -> None:
+        """Give all locks back."""
+        if self._connection is not None:
+            self._connection.terminate()
+
+    async def _ask(self, question: str, lock_id: int) -> bool:
+        async with self._turn:
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await open_connection(
+                    self._database_url, self._limits, application="nusagate-leases"
+                )
+            return bool(await self._connection.fetchval(question, lock_id))
 
 
 def is_operational(error: BaseException) -> bool:

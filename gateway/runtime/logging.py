@@ -13,11 +13,11 @@ import structlog
 
 SAFE_FIELDS = frozenset(
     {
-        "account_id", "attempt", "batch_size", "checks", "code", "count", "deadline", "detail", "dialect", "duration_ms",
+        "account_id", "attempt", "batch_size", "checks", "code", "count", "customer", "deadline", "detail", "dialect", "duration_ms",
         "end_reason", "endpoint", "engine", "error_type", "event", "flaw", "host", "job", "key_id", "level", "limit",
-        "method", "migration", "model", "overshoot_tokens", "path", "period", "pid", "port", "reason",
+        "method", "migration", "model", "notice", "overshoot_tokens", "path", "period", "pid", "plan", "port", "reason",
         "refused_by", "request_id", "reserved_tokens", "room", "setting", "state", "status", "stream", "timestamp",
-        "total_tokens", "upstream", "usage_source", "version", "worker", "workers",
+        "total_tokens", "types", "upstream", "usage_source", "version", "worker", "workers",
     }
 )  # fmt: skip
 REDACTED = "[redacted]"

@@ -14,6 +14,7 @@ from billing.invoices.statement_page import statement_page
 from billing.invoices.statements import statement_of
 from billing.reconcile.service import Reconciler
 from billing.sync import service as sync
+from billing.sync import worker
 from billing.sync.sender import Sender
 from gateway.accounts import service as accounts
 from gateway.accounts.model import AccountNotFound
@@ -38,7 +39,7 @@ def carry(shop):
     sender = Sender(shop.db, shop.clock, shop.stripe, shop.settings)
 
     async def run():
-        await sync.run(shop.db, shop.clock, sender, cutoff=sync.closed_before(shop.clock.now(), 300))
+        await worker.run(shop.db, shop.clock, sender, cutoff=sync.closed_before(shop.clock.now(), 300))
         shop.move_to(shop.clock.now() + QUIET)
         reconciler = Reconciler(shop.db, shop.clock, shop.stripe, max_reads=1_000)
         await reconciler.run(everybody=True)
@@ -104,6 +105,23 @@ async def test_a_long_invoice_is_read_with_all_its_lines(shop, sari):
     newest, *_ = await store.list_invoices(shop.db, account_id=sari.account_id, limit=10)
     assert len(newest.lines) == 16
     assert sum(line.amount_minor for line in newest.lines) == newest.total
+
+
+async def test_a_draft_proves_what_arrived_without_another_read(shop, sari):
+    await shop.subscribed(sari, "payg")
+    sender = Sender(shop.db, shop.clock, shop.stripe, shop.settings)
+    shop.move_to(DECEMBER + SETTLED)
+    await spend(shop.db, [sari.account_id], HOURS, entries=5)
+    await worker.run(shop.db, shop.clock, sender, cutoff=sync.closed_before(shop.clock.now(), 300))
+    assert await batch_states(shop.db) == {"accepted"}
+    shop.move_to(shop.clock.now() + QUIET)
+    await shop.catch_up()
+    assert await batch_states(shop.db) == {"confirmed"}
+    assert not [r for r in shop.sandbox.get("state")["requests"] if "event_summaries" in r["path"]]
+
+
+async def batch_states(db):
+    return {row["state"] for row in await db.fetch("SELECT state FROM stripe_batch")}
 
 
 # ------------------------------------------------------------------ statements

@@ -7,14 +7,17 @@ import json
 import random
 from datetime import UTC, datetime, timedelta
 
+import httpx2
 import msgspec
 import pytest
 from granian.constants import Interfaces
 from granian.server.embed import Server
 
+from admin.app import AdminApp, join_parts
 from billing.settings import StripeSettings
 from billing.subscriptions import store as subscriptions
 from billing.sync import service as sync
+from billing.sync import worker
 from billing.webhooks import service, store
 from billing.webhooks.http import BODY_BYTES_MAX, SNAPSHOT_PATH, THIN_PATH, WebhookEndpoint, endpoints
 from billing.webhooks.model import ATTEMPTS_MAX, Form
@@ -24,6 +27,7 @@ from tests.fakes.processes import free_port
 from tests.integration.test_billing_customers import at_stripe
 from tests.plugins.billing import spend_exactly
 from tests.plugins.cast import join
+from tests.plugins.portal import portal_settings
 from tests.plugins.shop import FAILS_LATER, GOOD, SECRET, THIN_SECRET, sign
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -121,6 +125,19 @@ def test_an_empty_secret_opens_no_door():
 def test_without_a_thin_secret_there_is_no_thin_address():
     settings = StripeSettings(secret_key="sk_test_x", webhook_secret=SECRET)
     assert list(endpoints(lambda: None, SystemClock(), settings)) == [SNAPSHOT_PATH]
+
+
+async def test_the_portal_takes_events_without_a_form_token_and_only_where_there_is_stripe(shop):
+    body, settings = json.dumps(event()).encode(), portal_settings()
+    for stripe, status in ((shop.settings, 200), (None, 404)):
+        app = AdminApp(settings, lambda: None, stripe)
+        app.framework.state["parts"] = join_parts(settings, shop.clock, shop.db)
+        client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://127.0.0.1:8081")
+        async with client:
+            signature = sign(body, SECRET, int(SystemClock().now().timestamp()))
+            answer = await client.post(SNAPSHOT_PATH, content=body, headers={"stripe-signature": signature})
+        assert answer.status_code == status
+    assert len(await kept(shop.db)) == 1
 
 
 # ------------------------------------------------------------------ working off
@@ -252,7 +269,7 @@ async def test_usage_that_stripe_finds_wrong_later_is_taken_back_to_the_batch(sh
     [meter] = [m for m in shop.get("/v1/billing/meters")["data"] if m["event_name"] == "llm_spend_idr"]
     headers = {"Authorization": "Bearer sk_test_x"}
     shop.sandbox.send("POST", f"/v1/billing/meters/{meter['id']}/deactivate", headers=headers)
-    await sync.run(shop.db, shop.clock, sender, cutoff=sync.closed_before(shop.clock.now(), 300))
+    await worker.run(shop.db, shop.clock, sender, cutoff=sync.closed_before(shop.clock.now(), 300))
     assert await shop.db.fetchval("SELECT state FROM stripe_batch") == "accepted"
     shop.move(minutes=1)
     thin = [found for found in shop.events("/v2/core/events") if "meter" in found["type"]]

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from billing.jobs import StripeWork
 from billing.stripe.money import STRIPE_MONEY
 from billing.sync import service, store, worker
 from billing.sync.model import BatchNotFound, BatchNotRetryable, BatchState, Verdict
@@ -298,3 +299,20 @@ def verdict_about(batch, state, now):
         batch_id=batch.batch_id, generation=batch.generation, attempts=batch.attempts, state=BatchState(state),
         next_attempt_at=now, first_attempt_at=None,
     )  # fmt: skip
+
+
+async def test_the_jobs_of_the_worker_carry_usage_and_prove_it(
+    seeded, clock, sandbox, *, payer, stripe_settings
+):
+    await spend_exactly(seeded, payer, TEN, 7 * UNIT)
+    work = StripeWork(seeded, clock, stripe_settings)
+    jobs = {job.name: job for job in work.jobs()}
+    await jobs["stripe_sync"].run(seeded)
+    assert counted(sandbox, payer) == 7
+    clock.move(timedelta(days=1))
+    for _ in range(20):
+        await jobs["stripe_reconcile"].run(seeded)
+        clock.move(timedelta(days=1))
+    assert (await the_batch(seeded))["state"] == "confirmed"
+    await jobs["stripe_verify"].run(seeded)
+    await work.close()
