@@ -9,6 +9,7 @@ import rich_click as click
 from gateway.db.migrate import pending
 from gateway.db.pool import open_connection
 from gateway.errors import ConfigurationError, NusagateError
+from gateway.ledger.spool import Spool
 from gateway.runtime.ports import check_port
 from gateway.runtime.serve import serve
 from gateway.runtime.settings import Settings, load_settings
@@ -34,6 +35,7 @@ def gateway(*, host: str, port: int, workers: int) -> None:
     """Serve the API until SIGTERM, then finish what is open and stop."""
     settings = load_settings(os.environ)
     load_catalogue(settings.config_path, os.environ)
+    Spool(settings.spool_dir, max_batch=1, max_queue=1).probe()
     check_port(host, port)
     check_database(settings)
     serve("gateway.app:create_app", host=host, port=port, workers=workers)

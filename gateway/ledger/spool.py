@@ -20,7 +20,7 @@ from typing import TypeAlias
 import msgspec
 
 from gateway.db.pool import is_poison
-from gateway.errors import NusagateError
+from gateway.errors import ConfigurationError, NusagateError
 from gateway.ledger.model import Settlement
 from gateway.runtime import metrics
 from gateway.runtime.batcher import Batcher
@@ -48,7 +48,12 @@ class Spool:
     """The spool of one process in a folder that all processes of a machine share."""
 
     def __init__(self, folder: Path, *, max_batch: int, max_queue: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"NUSAGATE_SPOOL_DIR cannot be made: {folder}: {error.strerror}"
+            ) from error
         self.broken = False
         self._folder = folder
         self._descriptor: int | None = None

@@ -34,6 +34,20 @@ def crowded_functions(tree: ast.AST) -> list[str]:
     return found
 
 
+def undocumented(tree: ast.Module) -> list[str]:
+    """Public classes, functions and methods of a module that do not say what they are for."""
+    members = list(tree.body)
+    members += [member for node in tree.body if isinstance(node, ast.ClassDef) for member in node.body]
+    return [
+        f"{node.name} says nothing"
+        for node in members
+        if isinstance(node, Function | ast.ClassDef)
+        and not node.name.startswith("_")
+        and not ast.get_docstring(node)
+        and not any("overload" in ast.dump(decorator) for decorator in node.decorator_list)
+    ]
+
+
 def is_junk_drawer(path: str) -> bool:
     parts = Path(path).with_suffix("").parts
     return any(part.strip("_").removeprefix("test_") in JUNK_NAMES for part in parts)
@@ -55,6 +69,20 @@ def test_no_file_is_longer_than_five_hundred_lines(everything):
 
 def test_every_module_says_why_it_exists(product):
     assert [source.path for source in product if not ast.get_docstring(source.tree)] == []
+
+
+def test_everything_public_says_what_it_is_for(product):
+    public = [(source, fault) for source in product for fault in undocumented(source.tree)]
+    assert [f"{source.path}: {fault}" for source, fault in public] == []
+
+
+def test_the_docstring_check_sees_functions_classes_and_methods():
+    silent = "class Public:\n    def method(self): ...\n    def _hidden(self): ...\ndef function(): ...\n"
+    assert undocumented(ast.parse(silent)) == [
+        "Public says nothing",
+        "function says nothing",
+        "method says nothing",
+    ]
 
 
 def test_no_file_or_folder_is_a_junk_drawer(everything):

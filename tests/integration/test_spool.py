@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from gateway.db.pool import DatabaseUnavailable
+from gateway.errors import ConfigurationError
 from gateway.ids import uuid7
 from gateway.ledger import store
 from gateway.ledger.model import EndReason, Settlement, UsageSource
@@ -105,6 +106,12 @@ async def test_a_settlement_that_postgres_refuses_for_good_holds_up_no_other(see
     states = await store.intent_states(seeded, [good.request_id, bad.request_id])
     assert states == {good.request_id: "settled", bad.request_id: "open"}
     assert bad.request_id.hex in (tmp_path / "refused").read_text().replace("-", "")
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="NUSAGATE_SPOOL_DIR"):
+        spool_in(tmp_path / "file" / "spool")
 
 
 async def test_a_torn_last_line_is_passed_over(seeded, sari, tmp_path):
