@@ -25,9 +25,6 @@ PICO_DIGITS = 12
 TOKENS_MAX = 2**26
 """No single request has more tokens than this; a larger number in a usage block is nonsense."""
 
-UNLIMITED = None
-"""A limit that is not set."""
-
 
 class Currency(StrEnum):
     """The currencies that price books exist in; lower case, as Stripe writes them."""

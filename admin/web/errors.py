@@ -1,6 +1,5 @@
 """What a visitor sees when something does not work: a page in their language that says what to do next."""
 
-import re
 from typing import Any
 
 import msgspec
@@ -23,7 +22,6 @@ log = get_logger("portal")
 NOT_FOUND = 404
 SERVER_ERROR = 500
 UNAVAILABLE = 503
-REQUEST_LABEL = re.compile(r"req_[0-9a-f]{32}")
 
 STATUSES = {
     "account_not_found": 404,

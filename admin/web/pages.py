@@ -14,7 +14,6 @@ from gateway.keys.model import KeyNotActive, TooManyKeys
 
 OK = 200
 SEE_OTHER = 303
-UNPROCESSABLE = 422
 NO_STORE = "no-store"
 PRIVATE = "private, no-cache"
 
@@ -27,12 +26,6 @@ class Problem(msgspec.Struct, frozen=True):
 
     field: str | None
     text: str
-
-
-class NoForm(msgspec.Struct, frozen=True):
-    """The view of a page that needs nothing but its visitor."""
-
-    problem: Problem | None = None
 
 
 def page(

@@ -7,7 +7,6 @@ from uuid import UUID
 import msgspec
 
 from gateway.clock import Month
-from gateway.errors import NusagateError
 from gateway.units import Currency
 
 
@@ -49,12 +48,6 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
     pdf_url: str | None
     lines: tuple[InvoiceLine, ...]
     asked_at: datetime
-
-
-class InvoiceNotFound(NusagateError):
-    """There is no such invoice."""
-
-    code = "invoice_not_found"
 
 
 class MonthState(StrEnum):

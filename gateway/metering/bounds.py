@@ -73,14 +73,6 @@ class InputBound(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return Tokens(ceil_div(utf8_bytes * self.denominator, self.numerator) + self.prompt_overhead_tokens)
 
 
-def input_bound_tokens(utf8_bytes: int, *, bytes_per_token_min: float, prompt_overhead_tokens: int) -> Tokens:
-    """Return ``ceil(utf8_bytes / bytes_per_token_min) + prompt_overhead_tokens``; ``InputBound`` is faster."""
-    bound = InputBound.of(
-        bytes_per_token_min=bytes_per_token_min, prompt_overhead_tokens=prompt_overhead_tokens
-    )
-    return bound.tokens(utf8_bytes)
-
-
 def estimate_output_tokens(
     delivered_utf8_bytes: int, *, bytes_per_token: int = ESTIMATED_BYTES_PER_TOKEN
 ) -> Tokens:

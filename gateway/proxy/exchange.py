@@ -11,6 +11,7 @@ import msgspec
 from gateway.errors import NusagateError
 from gateway.ledger.model import EndReason, Heartbeat
 from gateway.ledger.service import SettlementLost
+from gateway.metering.bounds import ESTIMATED_BYTES_PER_TOKEN
 from gateway.metering.charge import Delivery
 from gateway.metering.meter import Hold
 from gateway.proxy.downstream import Downstream, Headers, Send
@@ -114,7 +115,7 @@ class Exchange:
     @property
     def remaining_output_tokens(self) -> int:
         """How much the upstream may still write, by what was delivered; never negative."""
-        delivered = self._wire.delivery().delivered_bytes // 4
+        delivered = self._wire.delivery().delivered_bytes // ESTIMATED_BYTES_PER_TOKEN
         granted = self._hold.request.choices * self._hold.reservation.granted_output_tokens
         return max(0, granted - delivered)
 

@@ -6,7 +6,6 @@ from gateway.errors import ConfigurationError
 from gateway.metering.bounds import (
     InputBound,
     estimate_output_tokens,
-    input_bound_tokens,
     settle_estimate,
     text_bytes,
 )
@@ -57,7 +56,7 @@ def test_text_bytes_has_no_depth_limit():
     ],
 )
 def test_the_input_bound_rounds_up_exactly(utf8_bytes, ratio, overhead, expected):
-    bound = input_bound_tokens(utf8_bytes, bytes_per_token_min=ratio, prompt_overhead_tokens=overhead)
+    bound = InputBound.of(bytes_per_token_min=ratio, prompt_overhead_tokens=overhead).tokens(utf8_bytes)
     assert bound == expected
 
 

@@ -32,7 +32,3 @@ class Listening(msgspec.Struct, frozen=True, kw_only=True):
     def poll(self) -> bool:
         """Whether there is a key whose call can still arrive."""
         return self.key_id is not None and self.call is None
-
-
-class KeyForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The one click that makes a key."""
