@@ -161,7 +161,7 @@ class Exchange:
             with self.interrupt:
                 answer = await self._open()
                 await (self._relay_stream(answer) if self._wire.stream else self._take_body(answer))
-            return EndReason.CLIENT_GONE_DRAINED if self.client_left else self._wire.ending()
+            return self._ending()
         except Interrupted:
             assert self.interrupt.reason is not None
             return self.interrupt.reason
@@ -175,6 +175,11 @@ class Exchange:
         finally:
             if answer is not None:
                 await answer.close()
+
+    def _ending(self) -> EndReason:
+        """Name how an answer ended whose upstream has finished; one that was cut off raises, whoever is there to see it."""
+        ending = self._wire.ending()
+        return EndReason.CLIENT_GONE_DRAINED if self.client_left else ending
 
     async def _open(self) -> UpstreamAnswer:
         failpoint("request.before_send")

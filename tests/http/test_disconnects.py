@@ -109,6 +109,22 @@ async def test_under_drain_a_stream_is_charged_to_its_end(http, books, draining,
 
 
 @pytest.mark.parametrize("way", STREAM_WAYS)
+async def test_a_drained_stream_that_closes_without_a_word_was_cut_off(gateway, books, draining, way):
+    """However cleanly it was closed: nobody is there to see it, and it costs nothing all the same."""
+    label = await leave_before_the_answer(gateway, books, draining, way, "output=5 delay_ms=150 body=empty")
+    assert await books.closed(label) is None
+    assert await books.ending(label) == "upstream_reset"
+
+
+async def test_a_drained_stream_that_closes_without_its_end_costs_what_was_delivered(http, books, draining):
+    way = "/v1/responses stream over nusantara-responses"
+    left = leave_within_the_stream(http, draining, way, "output=12 pace_ms=20 body=truncated")
+    entry = await books.closed(left.label)
+    assert (entry["end_reason"], entry["usage_source"]) == ("upstream_reset", "estimated")
+    assert entry["output_text_tokens"] > estimate_output_tokens(len(left.text.encode()))
+
+
+@pytest.mark.parametrize("way", STREAM_WAYS)
 async def test_under_cancel_a_stream_is_charged_for_what_came(http, books, cancelling, simulator, way):
     left = leave_within_the_stream(http, cancelling, way, "output=500 pace_ms=20")
     entry, line = await books.closed(left.label), simulator.line_of(left.label)

@@ -35,10 +35,7 @@ def outcomes_of(http, sari, books):
         prompt = f"Halo [[sim output=9 {directive}]]"
         answer = await asyncio.to_thread(ask, http, sari, path, prompt, model=model, stream=stream)
         entry = await books.closed(answer.label)
-        ending = await books.db.fetchval(
-            "SELECT end_reason FROM request_intent WHERE request_id = replace($1, 'req_', '')::uuid",
-            answer.label,
-        )
+        ending = await books.ending(answer.label)
         if entry is not None:
             delivered = estimate_output_tokens(len(answer.text.encode()))
             assert entry["output_text_tokens"] == delivered > 0

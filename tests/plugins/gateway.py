@@ -224,6 +224,13 @@ class Books:
         )
         return state
 
+    async def ending(self, label: str) -> str | None:
+        """How a request ended, charged or not; ``None`` while it is open."""
+        reason: str | None = await self.db.fetchval(
+            "SELECT end_reason FROM request_intent WHERE request_id = $1", uuid_of(label)
+        )
+        return reason
+
     async def closed(self, label: str) -> dict[str, Any] | None:
         """Wait until a request is closed and return its entry, ``None`` if it was released."""
         deadline_s = monotonic_s() + SETTLED_WITHIN_S
