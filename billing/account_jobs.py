@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from billing.caps.alerts import warn_of_plans
 from billing.caps.service import keep_caps
 from billing.credit.service import draw_all
 from billing.invoices.closing import advance_all
@@ -22,6 +23,7 @@ COMPARE_EVERY_S = 6 * HOUR_S
 
 CAPS_EVERY_S = 2
 CREDIT_EVERY_S = 60
+ALERTS_EVERY_S = 60
 
 
 def spending_jobs(clock: Clock, settings: StripeSettings | None) -> list[Job[Pool]]:
@@ -30,6 +32,7 @@ def spending_jobs(clock: Clock, settings: StripeSettings | None) -> list[Job[Poo
     grace = timedelta(days=limits.payment_grace_days)
     return [
         Job("caps", CAPS_EVERY_S, lambda db: keep_caps(db, clock)),
+        Job("plan_alerts", ALERTS_EVERY_S, lambda db: warn_of_plans(db, clock)),
         Job("credit", CREDIT_EVERY_S, lambda db: draw_all(db, clock, grace)),
     ]
 

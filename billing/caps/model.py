@@ -6,6 +6,7 @@ requests end and cost less, the limit rises again. The cap is never passed by wh
 serves more than it was asked for, and corrections of an operator's, are the only ways beyond it.
 """
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from gateway.units import AmountPico, Currency
 MICRO_TO_PICO = 10**6
 WHOLE_PERCENT = 100
 THRESHOLDS = (100, 80, 50)
-"""Percent of a cap at which its owner gets a mail, the highest first."""
+"""Percent of a limit at which an account's owner can get a mail, the highest first."""
 EXHAUSTED_TOKENS = 256
 """With less room than this hardly any request is admitted: the cap counts as reached."""
 KEEP_NUMERATOR, KEEP_DENOMINATOR = 9, 10
@@ -41,13 +42,16 @@ class SpendCap(msgspec.Struct, frozen=True, kw_only=True):
 class Spending(msgspec.Struct, frozen=True, kw_only=True):
     """A guarded account in a month: what it has used, what that cost, and the limit that admission has now.
 
-    ``credit_pico`` is what is left of its credit; ``None`` where usage is not paid from credit. ``rate_max`` is the highest price in micro-currency for a million tokens, which is pico-currency for one.
+    ``credit_pico`` is what is left of its credit; ``None`` where usage is not paid from credit. ``rate_max`` is the
+    highest price in micro-currency for a million tokens, which is pico-currency for one. ``percents`` are those at
+    which mail is wanted, the highest first.
     """
 
     account_id: UUID
     currency: Currency
     email: str
     language: str | None
+    percents: tuple[int, ...]
     cap: SpendCap | None
     credit_pico: int | None
     used_tokens: int
@@ -57,8 +61,19 @@ class Spending(msgspec.Struct, frozen=True, kw_only=True):
     guard: SpendGuard
 
 
+class PlanUse(msgspec.Struct, frozen=True, kw_only=True):
+    """What an account has used of its month's tokens, and at which percents its owner wants mail."""
+
+    account_id: UUID
+    email: str
+    language: str | None
+    percents: tuple[int, ...]
+    used_tokens: int
+    limit_tokens: int
+
+
 class Reached(msgspec.Struct, frozen=True):
-    """How much of a cap is used; ``subject`` is ``tokens`` or ``money``."""
+    """How much of a limit is used; ``subject`` is ``tokens`` or ``money`` of a cap, or ``plan``."""
 
     subject: str
     percent: int
@@ -157,9 +172,14 @@ def reached(spending: Spending) -> list[Reached]:
     return found
 
 
-def threshold_of(percent: int) -> int | None:
-    """Return the highest threshold that a percentage has reached."""
-    return next((threshold for threshold in THRESHOLDS if percent >= threshold), None)
+def plan_reached(use: PlanUse) -> Reached:
+    """Say the same of the month's tokens."""
+    return Reached("plan", _percent(use.used_tokens, use.limit_tokens, use.limit_tokens - use.used_tokens))
+
+
+def passed(percent: int, percents: Collection[int]) -> list[int]:
+    """Return the thresholds that a percentage has reached, of those at which mail is wanted, the highest first."""
+    return [threshold for threshold in THRESHOLDS if threshold in percents and percent >= threshold]
 
 
 def _percent(used: int, cap: int, left_tokens: int) -> int:

@@ -1,23 +1,19 @@
-"""Setting caps, keeping the limits that follow from them close to what was spent, and mail at 50, 80 and 100 percent."""
+"""Setting caps, and keeping the limits that follow from them close to what was spent."""
 
 from datetime import datetime
 from uuid import UUID
 
 from billing.caps import store
-from billing.caps.letters import alert
+from billing.caps.alerts import warn_of_cap
 from billing.caps.model import (
     MICRO_TO_PICO,
-    THRESHOLDS,
     CapView,
     NoCap,
-    Reached,
     SpendCap,
     Spending,
     guard_of,
     is_worth_writing,
     rates_until,
-    reached,
-    threshold_of,
 )
 from billing.credit.store import months_around
 from gateway.accounts import service as accounts
@@ -95,36 +91,8 @@ async def _keep(db: Pool, spending: Spending, now: datetime) -> bool:
     is_moved = is_worth_writing(spending, wanted)
     if is_moved:
         await store.save_guard(db, spending.account_id, wanted, now)
-    for found in reached(spending):
-        if threshold_of(found.percent) is not None:
-            async with db.acquire() as connection, connection.transaction():
-                await _alert(connection, spending, found, now)
+    await warn_of_cap(db, spending, now)
     return is_moved
-
-
-async def _alert(connection: Connection, spending: Spending, found: Reached, now: datetime) -> None:
-    """Send one mail for the highest threshold that was reached since the last one."""
-    period = month_of(now)
-    passed = [threshold for threshold in THRESHOLDS if found.percent >= threshold]
-    fresh = await store.note_alerts(
-        connection, spending.account_id, period=period, subject=found.subject, percents=passed, now=now
-    )
-    if passed[0] not in fresh:
-        return
-    used, cap, unit = _amounts(spending, found.subject)
-    letter = alert(
-        spending.language, percent=passed[0], used=used, cap=cap, unit=unit, resets_at=month_end(period)
-    )
-    await store.post_mail(connection, spending.email, letter.subject, letter.body, now)
-
-
-def _amounts(spending: Spending, subject: str) -> tuple[str, str, str]:
-    """Write what was used, the cap and its unit for a letter."""
-    assert spending.cap is not None
-    if subject == "tokens":
-        return f"{spending.used_tokens:,}", f"{spending.cap.monthly_tokens:,}", ""
-    cap = AmountPico((spending.cap.monthly_micro or 0) * MICRO_TO_PICO)
-    return format_amount(spending.billable_pico), format_amount(cap), spending.currency.upper()
 
 
 async def _guard(db: Db, clock: Clock, account_id: UUID) -> None:

@@ -1,10 +1,10 @@
 """Caps, the limits that follow from them, and alerts in Postgres."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from billing.caps.model import SpendCap, Spending
+from billing.caps.model import EXHAUSTED_TOKENS, THRESHOLDS, PlanUse, SpendCap, Spending
 from gateway.clock import Month
 from gateway.db.pool import Connection, Db, Row
 from gateway.db.queries import load_queries
@@ -73,6 +73,22 @@ async def note_alerts(
     return [row["percent"] for row in rows]
 
 
+async def find_choice(db: Db, account_id: UUID) -> tuple[int, ...]:
+    """Read at which percents an account's owner wants mail."""
+    return _percents(await db.fetchval(QUERIES["find_choice"], account_id))
+
+
+async def save_choice(db: Db, account_id: UUID, percents: Collection[int], now: datetime) -> None:
+    """Write at which percents an account's owner wants mail."""
+    await db.execute(QUERIES["save_choice"], account_id, sorted(percents), now)
+
+
+async def plan_use(db: Db, *, period: Month, after: UUID, limit: int) -> list[PlanUse]:
+    """Read a page of the accounts for whose plan a mail may be due."""
+    rows = await db.fetch(QUERIES["plan_use"], period, after, limit, EXHAUSTED_TOKENS, list(THRESHOLDS))
+    return [PlanUse(**{**row, "percents": _percents(row["percents"])}) for row in rows]
+
+
 async def post_mail(connection: Connection, address: str, subject: str, body: str, now: datetime) -> None:
     """Write a letter into the outbox of mail."""
     await connection.execute(QUERIES["post_mail"], uuid7(), address, subject, body, now)
@@ -81,6 +97,11 @@ async def post_mail(connection: Connection, address: str, subject: str, body: st
 async def close_guard(db: Db, account_id: UUID, *, period: Month, now: datetime) -> None:
     """Let an account that was never guarded use nothing until ``save_guard``."""
     await db.execute(QUERIES["close_guard"], account_id, period, now)
+
+
+def _percents(chosen: list[int] | None) -> tuple[int, ...]:
+    """Return what was chosen, the highest first; everything where nothing was."""
+    return THRESHOLDS if chosen is None else tuple(sorted(chosen, reverse=True))
 
 
 def _cap(row: Row) -> SpendCap:
@@ -94,6 +115,7 @@ def _spending(row: Row, rates: dict[Currency, int]) -> Spending:
         currency=currency,
         email=row["email"],
         language=row["language"],
+        percents=_percents(row["percents"]),
         cap=_cap(row) if row["is_capped"] else None,
         credit_pico=None if row["credit_pico"] is None else int(row["credit_pico"]),
         used_tokens=row["used_tokens"],

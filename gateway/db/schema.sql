@@ -1343,10 +1343,17 @@ CREATE TRIGGER spend_guard_changed AFTER INSERT OR UPDATE OR DELETE ON spend_gua
 CREATE TABLE spend_alert (
     account_id uuid NOT NULL,
     period     text NOT NULL,
-    subject    text NOT NULL CHECK (subject IN ('tokens', 'money')),
+    subject    text NOT NULL CHECK (subject IN ('tokens', 'money', 'plan')),
     percent    integer NOT NULL CHECK (percent IN (50, 80, 100)),
     sent_at    timestamptz NOT NULL,
     PRIMARY KEY (account_id, period, subject, percent)
+);
+
+-- At which percents of a limit there is mail; an account without a row gets it at each.
+CREATE TABLE alert_choice (
+    account_id uuid PRIMARY KEY REFERENCES account,
+    percents   integer[] NOT NULL CHECK (percents <@ ARRAY[50, 80, 100]),
+    changed_at timestamptz NOT NULL
 );
 
 -- ------------------------------------------------------------------ prepaid credit
