@@ -16,7 +16,7 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFou
 
 from gateway.clock import SystemClock
 from gateway.db.health import DatabaseHealth
-from gateway.db.pool import DatabaseUnavailable, open_pool
+from gateway.db.pool import OPERATIONAL_ERRORS, DatabaseUnavailable, open_pool
 from gateway.errors import InvalidValue, NusagateError
 from gateway.http.inference import ENDPOINTS, serve_inference
 from gateway.http.reading import Receive, Scope
@@ -36,6 +36,7 @@ from gateway.proxy.downstream import Send
 from gateway.proxy.exchange import Transport
 from gateway.proxy.exchanges import Exchanges
 from gateway.quota.redis_quota import open_quota
+from gateway.refusals.service import Refusals
 from gateway.runtime.logging import configure_logging, describe, get_logger
 from gateway.runtime.serve import spare_the_collector
 from gateway.runtime.settings import Settings, load_settings
@@ -45,6 +46,7 @@ from gateway.upstream.client import UpstreamClient
 log = get_logger("app")
 
 LAST_USED_EVERY_S = 5
+REFUSALS_EVERY_S = 5
 REPLAY_EVERY_S = 0.5
 SERVER_ERROR = 500
 APPLICATION = "nusagate-gateway"
@@ -73,6 +75,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         bounds=input_bounds(catalogue),
         keys=KeyService(db, clock, settings.peppers, cache),
         last_used=LastUsed(keys_max=limits.key_cache_entries),
+        refusals=Refusals(counts_max=limits.key_cache_entries),
         meter=Meter(db, quota, ledger, BookCache()),
         transport=Transport(client=client, limits=limits),
         exchanges=Exchanges(limits),
@@ -83,6 +86,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         asyncio.create_task(listener.run()),
         asyncio.create_task(_every(REPLAY_EVERY_S, ledger.replay)),
         asyncio.create_task(_every(LAST_USED_EVERY_S, lambda: _mark_last_used(services))),
+        asyncio.create_task(_every(REFUSALS_EVERY_S, lambda: services.refusals.flush(db))),
         asyncio.create_task(_every(limits.heartbeat_s, lambda: _beat(services))),
     ]
     try:
@@ -93,6 +97,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await services.meter.close()
+        with contextlib.suppress(*OPERATIONAL_ERRORS):
+            await services.refusals.flush(db)
         await client.close()
         await db.close()
 

@@ -7,6 +7,7 @@ from gateway.http import store as idempotency_store
 from gateway.ledger import store as ledger_store
 from gateway.ledger.service import verify
 from gateway.metering.sweeper import Sweeper
+from gateway.refusals import store as refusal_store
 from gateway.responses import store as responses_store
 from gateway.runtime.jobs import Job
 from gateway.runtime.settings import Limits
@@ -26,6 +27,13 @@ def gateway_jobs(limits: Limits) -> list[Job[Pool]]:
         Job("verify", VERIFY_EVERY_S, verify),
         Job("partitions", HOUR_S, lambda db: ledger_store.ensure_partitions(db, PARTITION_MONTHS)),
         Job("responses", HOUR_S, lambda db: _clear(lambda: responses_store.delete_expired(db, PAGE))),
+        Job(
+            "refusals",
+            HOUR_S,
+            lambda db: _clear(
+                lambda: refusal_store.delete_old(db, older_than_days=limits.refusal_days, page=PAGE)
+            ),
+        ),
         Job("idempotency", HOUR_S, lambda db: _clear(lambda: idempotency_store.delete_expired(db, PAGE))),
         Job(
             "intents",

@@ -21,6 +21,7 @@ from gateway.ledger import store as ledger_store
 from gateway.ledger.model import Entry
 from gateway.quota import service as quota_service
 from gateway.quota.redis_server import engine_in_force
+from gateway.refusals import store as refusal_store
 from gateway.runtime.settings import load_limits, read_redis_url
 
 account_option = click.option(
@@ -105,9 +106,13 @@ def show_usage(
         await accounts.get(db, account_id)
         now = await quota_service.now(db)
         first = start or month_start(Month(now.strftime("%Y-%m")))
-        return await ledger_store.usage(db, account_id, by, first, end or now + timedelta(seconds=1))
+        last = end or now + timedelta(seconds=1)
+        return {
+            "usage": await ledger_store.usage(db, account_id, by, first, last),
+            "refused": await refusal_store.by_reason(db, account_id, first, last),
+        }
 
-    emit({"usage": msgspec.to_builtins(connected(read))}, as_json=as_json)
+    emit(msgspec.to_builtins(connected(read)), as_json=as_json)
 
 
 def _month(period: str | None) -> Month | None:

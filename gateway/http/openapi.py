@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 from gateway.http.error_table import ERRORS
+from gateway.ledger.store import USAGE_GROUPS
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
@@ -152,7 +153,7 @@ def _paths() -> dict[str, Any]:
                 [
                     _query("start", {"type": "string", "format": "date-time"}),
                     _query("end", {"type": "string", "format": "date-time"}),
-                    _query("group_by", {"enum": ["model", "key", "user", "day", "hour"], "default": "model"}),
+                    _query("group_by", {"enum": list(USAGE_GROUPS), "default": "model"}),
                 ],
             )
         },

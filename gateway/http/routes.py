@@ -18,6 +18,7 @@ from gateway.keys.model import Endpoint, KeyRecord, check_ip, check_model
 from gateway.ledger import store as ledger_store
 from gateway.quota import model as quota_model
 from gateway.quota import service as quota_service
+from gateway.refusals import store as refusal_store
 from gateway.responses import service as responses_service
 from gateway.responses import store as responses_store
 from gateway.responses.conversation import ResponseNotFound
@@ -128,6 +129,7 @@ async def get_usage(request: Caller) -> Response[bytes]:
             f"'end' must be after 'start' by at most {USAGE_RANGE_MAX.days} days.", param="end"
         )
     rows = await ledger_store.usage(services.db, record.account_id, group_by, start, end)
+    refused = await refusal_store.by_reason(services.db, record.account_id, start, end)
     view = await quota_service.show(
         services.db,
         record.account_id,
@@ -145,6 +147,7 @@ async def get_usage(request: Caller) -> Response[bytes]:
             "data": rows,
             "total_tokens": sum(row.total_tokens for row in rows),
             "requests": sum(row.requests for row in rows),
+            "refused": refused,
             "month": view,
             "forecast": {
                 "tokens_at_reset": quota_model.forecast(view.used, now),

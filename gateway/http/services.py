@@ -9,6 +9,7 @@ from gateway.metering.bounds import InputBound
 from gateway.metering.meter import Meter
 from gateway.proxy.exchange import Transport
 from gateway.proxy.exchanges import Exchanges
+from gateway.refusals.service import Refusals
 from gateway.runtime.settings import Settings
 from gateway.upstream.catalogue import Catalogue
 
@@ -23,6 +24,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     bounds: dict[str, InputBound]
     keys: KeyService
     last_used: LastUsed
+    refusals: Refusals
     meter: Meter
     transport: Transport
     exchanges: Exchanges

@@ -146,19 +146,29 @@ class InvalidApiKey(NusagateError):
     code = "invalid_api_key"
 
 
-class ExpiredApiKey(NusagateError):
+class KeyRefused(NusagateError):
+    """This API key is known, and may not be used at the moment."""
+
+    code = "invalid_api_key"
+
+    def __init__(self, record: KeyRecord) -> None:
+        super().__init__()
+        self.record = record
+
+
+class ExpiredApiKey(KeyRefused):
     """The API key has expired."""
 
     code = "expired_api_key"
 
 
-class AccountSuspended(NusagateError):
+class AccountSuspended(KeyRefused):
     """The account is suspended."""
 
     code = "account_suspended"
 
 
-class PaymentRequired(NusagateError):
+class PaymentRequired(KeyRefused):
     """A payment for this account failed; keys work again when it is paid."""
 
     code = "payment_required"
@@ -203,11 +213,11 @@ class TooManyKeys(NusagateError):
 def check_standing(record: KeyRecord, now: datetime) -> None:
     """Refuse an expired key (``ExpiredApiKey``) and an account that may not be served."""
     if record.expires_at is not None and record.expires_at <= now:
-        raise ExpiredApiKey
+        raise ExpiredApiKey(record)
     if record.account_status is AccountStatus.SUSPENDED:
-        raise AccountSuspended
+        raise AccountSuspended(record)
     if record.account_status is AccountStatus.PAYMENT_REQUIRED:
-        raise PaymentRequired
+        raise PaymentRequired(record)
 
 
 def check_endpoint(record: KeyRecord, endpoint: Endpoint) -> None:

@@ -143,7 +143,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a usage view; ``group`` is the model, key, user, day or hour that it sums."""
+    """One line of a usage view; ``group`` is the model, key, user, status, day or hour that it sums."""
 
     group: str
     requests: int

@@ -171,6 +171,13 @@ SELECT key_id::text AS grouped, currency, sum(requests)::bigint AS requests, sum
 FROM usage_hourly WHERE account_id = $1 AND hour >= $2 AND hour < $3
 GROUP BY 1, 2 ORDER BY 1, 2;
 
+-- usage_by_status
+-- Usage of an account in a range of time, by how the requests ended; those that served nothing have no tokens.
+SELECT end_reason AS grouped, currency, sum(requests)::bigint AS requests, sum(input_tokens)::bigint AS input_tokens,
+    sum(output_tokens)::bigint AS output_tokens, sum(amount_pico) AS amount_pico
+FROM usage_hourly WHERE account_id = $1 AND hour >= $2 AND hour < $3
+GROUP BY 1, 2 ORDER BY 1, 2;
+
 -- usage_by_day
 -- Usage of an account in a range of time, by UTC day.
 SELECT to_char(hour AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS grouped, currency, sum(requests)::bigint AS requests,

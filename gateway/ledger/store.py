@@ -20,7 +20,7 @@ FIRST_UUID = UUID(int=0)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 EXPORT_PAGE = 2_000
 
-USAGE_GROUPS = ("model", "key", "user", "day", "hour")
+USAGE_GROUPS = ("model", "key", "user", "status", "day", "hour")
 STARRED_CHECKS = {
     "I1 one entry for each settled request": "verify_one_entry_a_request",
     "I3 no request has two entries": "verify_no_double_entry",

@@ -30,6 +30,11 @@ requests_total = Counter(
 refusals_total = Counter(
     "nusagate_refusals_total", "Refused requests by error code.", ["code"], registry=REGISTRY
 )
+refusals_uncounted_total = Counter(
+    "nusagate_refusals_uncounted_total",
+    "Refusals that were not counted for their account, because too many counts waited to be written.",
+    registry=REGISTRY,
+)
 endings_total = Counter(
     "nusagate_endings_total",
     "Admitted requests by how they ended.",

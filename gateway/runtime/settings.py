@@ -51,6 +51,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     unknown_key_cache_s: int = 5
     stored_response_days: int = 30
     closed_intent_days: int = 35
+    refusal_days: int = 400
     heartbeat_s: int = 5
     sweep_after_s: int = 20
 
