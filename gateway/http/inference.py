@@ -54,6 +54,7 @@ class Call:
         self._scope = scope
         self._receive = receive
         self._send = send
+        self._record: KeyRecord | None = None
         self._request_id = uuid7()
         self._label = request_label(self._request_id)
 
@@ -64,7 +65,7 @@ class Call:
         headers = RequestHeaders(self._scope, max_bytes=limits.max_header_bytes)
         if services.meter.refuses:
             raise LimitsUnavailable
-        record = await services.keys.authenticate(headers.presented_key or "")
+        record = self._record = await services.keys.authenticate(headers.presented_key or "")
         check_endpoint(record, self._endpoint)
         check_ip(record, client_address(self._scope, headers, services.settings.trusted_proxies))
         services.exchanges.check_room()
@@ -91,6 +92,7 @@ class Call:
         known = as_known(error)
         if known.code == NusagateError.code:
             log.error("request failed", request_id=self._label, endpoint=self._endpoint, **describe(error))
+        self._services.refusals.note(self._record, known, self._services.clock.now())
         status, headers, body = render_error(known, self._label, self._own_headers())
         await self._reply(status, headers, body)
 
