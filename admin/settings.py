@@ -40,6 +40,7 @@ class PortalLimits(msgspec.Struct, frozen=True, kw_only=True):
     resets_per_day: int = 5
     sign_ups_per_network_daily: int = 20
     sign_ups_per_mailbox_monthly: int = 3
+    accounts_per_mailbox: int = 1
     kept_days: int = 35
 
 

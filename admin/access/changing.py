@@ -2,20 +2,29 @@
 
 from datetime import timedelta
 
-from admin.access import sessions, store
-from admin.access.door import Door
+from admin.access import delays, second_factor, sessions, store
+from admin.access.door import Caller, Door
+from admin.access.joining import FREE_PLAN, mailbox_digests
 from admin.access.keyring import new_token, token_digest
-from admin.access.model import Language, LinkRefused, Person, Session
+from admin.access.model import Language, LinkRefused, Person, PlanRunning, Session
 from admin.access.passwords import check_password
 from admin.mail import letters
 from admin.mail import service as mail
+from billing.subscriptions.model import current
+from billing.subscriptions.store import subscriptions_of
 from gateway.accounts import service as accounts
 from gateway.accounts.model import AccountStatus, normalise_email
 from gateway.db.pool import Connection, Db
 from gateway.errors import InvalidValue
 from gateway.keys import service as keys
+from gateway.responses.store import delete_responses_of
 
 A_DAY = timedelta(days=1)
+
+
+async def count_reset(door: Door, db: Db, caller: Caller) -> None:
+    """Count that a network asks for a link; ``TooSoon`` for one that asks and asks. ``db`` is outside any transaction."""
+    await delays.attempt(db, door.keyring, delays.RESET, caller.network, door.clock.now())
 
 
 async def ask_reset(door: Door, connection: Connection, email: str, language: Language) -> None:
@@ -85,16 +94,44 @@ async def set_language(db: Db, person: Person, language: Language) -> None:
 
 
 async def close(door: Door, connection: Connection, person: Person) -> None:
-    """Let somebody go: every key stops, every session ends, the account serves nothing more.
+    """Let somebody go: every key stops, the account serves nothing more, and what is kept of them is deleted.
 
-    The ledger stays. The caller holds the transaction.
+    What stays: the ledger and the keys' names in it, because bills are made from them; the address, so that nobody else
+    can take the account over; and, without the address, that the mailbox had its account. The caller holds the
+    transaction. ``PlanRunning`` for somebody whose plan would go on being paid.
     """
+    running = current(await subscriptions_of(connection, person.account_id))
+    if running is not None and running.cancel_at is None:
+        raise PlanRunning
+    account = await accounts.get(connection, person.account_id)
     for key in await keys.list_keys(connection, person.account_id):
         if key.revoked_at is None:
             await keys.revoke_key(connection, door.clock, key.key_id, account_id=person.account_id)
     await accounts.set_status(connection, person.account_id, AccountStatus.SUSPENDED)
-    await store.close_person(connection, person.person_id, door.clock.now())
-    await sessions.end_all(door, connection, person.person_id)
+    await delete_responses_of(connection, person.account_id)
+    now = door.clock.now()
+    await store.close_person(connection, person.person_id, now)
+    await store.forget_person(
+        connection,
+        person,
+        mailbox_digests(door, person.email),
+        now=now,
+        holds_share=account.plan_id == FREE_PLAN,
+    )
+
+
+async def switch_second_factor_off(
+    door: Door, connection: Connection, session: Session, *, password: str, language: Language
+) -> None:
+    """Ask for the second factor no more, once the password was confirmed and is long enough to stand alone.
+
+    The caller holds the transaction. ``PasswordRefused`` for one that is too short for that.
+    """
+    person = session.person
+    check_password(password, email=person.email, second_factor=False)
+    await second_factor.switch_off(connection, person)
+    letter = letters.second_factor_off(person.language or language, f"{door.public_url}/login")
+    await mail.post(connection, door.clock, person.email, letter)
 
 
 async def _keep(

@@ -35,8 +35,14 @@ ADDRESS = Policy("address", free=5, wait_max_s=30)
 NETWORK = Policy("network", free=30, wait_max_s=900)
 """Attempts of one network on whatever address; schools and offices share one."""
 
+KNOWN = Policy("known", free=5, wait_max_s=30)
+"""Attempts on one person from one network that they have used: there nobody waits for what neighbours do elsewhere."""
+
 CODE = Policy("code", free=5, wait_max_s=60)
 """Codes of a second factor for one person, whose password was right."""
+
+RESET = Policy("reset", free=10, wait_max_s=900)
+"""Reset links that one network asks for, for whatever address."""
 
 
 def subject_of(keyring: Keyring, policy: Policy, value: str) -> bytes:

@@ -3,12 +3,16 @@
 The answer and its time are the same for an address that nobody has.
 """
 
+from uuid import UUID
+
 from admin.access import delays, second_factor, sessions, store
 from admin.access.door import Caller, Door
 from admin.access.model import CodeRefused, LoginRefused, Person, Session, Stage
 from gateway.accounts.model import normalise_email
 from gateway.db.pool import Connection, Db
 from gateway.errors import InvalidValue
+
+NOBODY = UUID(int=0)
 
 
 async def check_password(door: Door, db: Db, *, email: str, password: str, caller: Caller) -> Person:
@@ -20,26 +24,48 @@ async def check_password(door: Door, db: Db, *, email: str, password: str, calle
         address = normalise_email(email)
     except InvalidValue:
         raise LoginRefused from None
-    now = door.clock.now()
     found = await store.find_person(db, address)
     person, locks = found or (None, None)
-    await delays.attempt(db, door.keyring, delays.NETWORK, caller.network, now)
-    # An owner who has been here before does not wait for what strangers try elsewhere.
-    if person is None or not await store.is_known_network(db, person.person_id, caller.network):
-        await delays.attempt(db, door.keyring, delays.ADDRESS, address, now)
+    # Asked for an address that nobody has too, so that the same is done for both.
+    known = await store.is_known_network(db, person.person_id if person else NOBODY, caller.network)
+    await _count(door, db, address, caller, known=known)
     matches = await door.hasher.verify(password, locks.password_hash if locks else None)
     if person is None or locks is None or not matches or locks.closed:
         raise LoginRefused
-    await delays.forgive(db, door.keyring, delays.NETWORK, caller.network)
-    await delays.forget(db, door.keyring, delays.ADDRESS, address)
+    await _forget(door, db, address, caller, known=known)
     if door.hasher.is_outdated(locks.password_hash):
         renewed = await door.hasher.hash(password)
         await store.rehash_password(db, person.person_id, old=locks.password_hash, new=renewed)
     return person
 
 
-async def enter(door: Door, connection: Connection, person: Person, caller: Caller) -> tuple[str, Stage]:
-    """Open a session after the password was right; return its token, and whether a second factor is asked for."""
+async def _count(door: Door, db: Db, address: str, caller: Caller, *, known: bool) -> None:
+    """Count an attempt: an owner who has been here before waits for nobody who guesses elsewhere or at others."""
+    now = door.clock.now()
+    if known:
+        await delays.attempt(db, door.keyring, delays.KNOWN, f"{address} {caller.network}", now)
+        return
+    await delays.attempt(db, door.keyring, delays.NETWORK, caller.network, now)
+    await delays.attempt(db, door.keyring, delays.ADDRESS, address, now)
+
+
+async def _forget(door: Door, db: Db, address: str, caller: Caller, *, known: bool) -> None:
+    if known:
+        await delays.forget(db, door.keyring, delays.KNOWN, f"{address} {caller.network}")
+        return
+    await delays.forgive(db, door.keyring, delays.NETWORK, caller.network)
+    await delays.forget(db, door.keyring, delays.ADDRESS, address)
+
+
+async def enter(
+    door: Door, connection: Connection, person: Person, caller: Caller, *, before: Session | None
+) -> tuple[str, Stage]:
+    """Open a session after the password was right; return its token, and whether a second factor is asked for.
+
+    ``before`` is the session that the browser had, if any; it ends here. The caller holds the transaction.
+    """
+    if before is not None:
+        await store.end_session(connection, before.session_id, before.person.person_id, door.clock.now())
     stage = Stage.OPEN if person.second_factor_since is None else Stage.SECOND_FACTOR
     return await sessions.open_session(door, connection, person, caller, stage), stage
 

@@ -29,6 +29,7 @@ from admin.mail import letters
 from admin.mail import service as mail
 from gateway.accounts import service as accounts
 from gateway.accounts.model import EmailTaken, normalise_email
+from gateway.clock import month_of, month_start
 from gateway.db.pool import Connection, Db
 from gateway.ids import uuid7
 from gateway.plans import service as plans
@@ -54,15 +55,18 @@ class Application(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def prepare(
-    door: Door, *, email: str, password: str, language: Language, caller: Caller
+    door: Door, db: Db, *, email: str, password: str, language: Language, caller: Caller
 ) -> Application:
     """Check what somebody typed and hash the password, which takes as long for a known address.
 
-    ``InvalidValue``, ``AddressRefused`` or ``PasswordRefused``.
+    ``InvalidValue``, ``AddressRefused``, ``PasswordRefused``, or what ``apply`` would refuse: a network that asks too
+    often gets no hash computed either.
     """
     address = normalise_email(email)
     check_host(address)
     text = check_password(password, email=address, second_factor=False)
+    await _check_network(door, db, caller)
+    await check_budget(door, db)
     return Application(
         email=address, password_hash=await door.hasher.hash(text), language=language, caller=caller
     )
@@ -75,11 +79,10 @@ async def apply(door: Door, connection: Connection, application: Application) ->
     often gets no more mail, and the same answer.
     """
     now = door.clock.now()
-    await _check_room(door, connection, application, now)
-    mailbox = mailbox_of(application.email).encode()
-    asked = await store.count_sign_ups_of_mailbox(
-        connection, door.keyring.digests(Purpose.MAILBOX, mailbox), now - A_MONTH
-    )
+    await _check_network(door, connection, application.caller)
+    await check_budget(door, connection)
+    digests = mailbox_digests(door, application.email)
+    asked = await store.count_sign_ups_of_mailbox(connection, digests, now - A_MONTH)
     token = new_token()
     await store.insert_sign_up(
         connection,
@@ -87,7 +90,7 @@ async def apply(door: Door, connection: Connection, application: Application) ->
             sign_up_id=uuid7(),
             link_digest=token_digest(token),
             browser_digest=token_digest(application.caller.browser_token),
-            mailbox_digest=door.keyring.digest(Purpose.MAILBOX, mailbox),
+            mailbox_digest=digests[0],
             email=application.email,
             network=application.caller.network,
             password_hash=application.password_hash,
@@ -118,8 +121,9 @@ async def resend(door: Door, connection: Connection, caller: Caller) -> None:
 
 
 async def waiting(db: Db, caller: Caller) -> SignUp | None:
-    """Return what this browser asked for last."""
-    return await store.lock_sign_up_of_browser(db, token_digest(caller.browser_token))
+    """Return what this browser asked for last and has not got yet."""
+    sign_up = await store.lock_sign_up_of_browser(db, token_digest(caller.browser_token))
+    return sign_up if sign_up is not None and sign_up.used_at is None else None
 
 
 async def admit(door: Door, db: Db, caller: Caller, token: str, password: str | None) -> None:
@@ -143,14 +147,16 @@ async def admit(door: Door, db: Db, caller: Caller, token: str, password: str | 
 async def complete(door: Door, connection: Connection, token: str) -> Person:
     """Make the person and the account of a link that was admitted; the caller holds the transaction.
 
-    An account that an operator made for the address before becomes the person's. ``LinkRefused``.
+    An account that an operator made for the address before becomes the person's. ``LinkRefused``, also where the
+    mailbox has had its account, and ``SignUpsPaused`` where the free budget was given away meanwhile: the link stays
+    good then.
     """
     now = door.clock.now()
     sign_up = await store.lock_sign_up_of_link(connection, token_digest(token))
     if sign_up is None or not _is_open(sign_up, now):
         raise LinkRefused
-    await store.use_sign_up(connection, sign_up.sign_up_id, now)
     account_id = await _account_of(door, connection, sign_up.email)
+    await store.use_sign_up(connection, sign_up.sign_up_id, now)
     if not await store.insert_person(connection, uuid7(), account_id, sign_up=sign_up, now=now):
         raise LinkRefused
     found = await store.find_person(connection, sign_up.email)
@@ -162,6 +168,10 @@ async def _account_of(door: Door, connection: Connection, email: str) -> UUID:
     account_id = await store.find_account_of(connection, email)
     if account_id is not None:
         return account_id
+    await store.hold_sign_ups(connection)
+    if await _has_had_its_account(door, connection, email):
+        raise LinkRefused
+    await check_budget(door, connection)
     try:
         account = await accounts.create(
             connection, door.clock, email=email, plan_id=FREE_PLAN, currency=CURRENCY
@@ -171,24 +181,58 @@ async def _account_of(door: Door, connection: Connection, email: str) -> UUID:
     return account.account_id
 
 
-async def _check_room(door: Door, connection: Connection, application: Application, now: datetime) -> None:
-    asked = await store.count_sign_ups_of_network(connection, application.caller.network, now - A_DAY)
-    if asked >= door.limits.sign_ups_per_network_daily:
-        raise TooManySignUps
+def mailbox_digests(door: Door, email: str) -> list[bytes]:
+    """Return what is stored of the mailbox that an address reaches, under the newest secret first."""
+    value = mailbox_of(email).encode()
+    newest = door.keyring.digest(Purpose.MAILBOX, value)
+    return [newest, *(digest for digest in door.keyring.digests(Purpose.MAILBOX, value) if digest != newest)]
+
+
+async def check_budget(door: Door, db: Db) -> None:
+    """See that one more free account fits into the budget of the free plan; ``SignUpsPaused``.
+
+    The budget is compared with what all free accounts together may use, so it holds without a look at what each
+    request takes. See docs/adr/0011-free-budget-at-the-door.md.
+    """
     if door.free_budget_tokens is None:
         return
-    # The most that free accounts can take is known without counting what they did take.
-    plan = await plans.get_plan(connection, FREE_PLAN)
-    each = plan.limits.monthly_tokens or 0
-    if (await store.count_free_accounts(connection, FREE_PLAN) + 1) * each > door.free_budget_tokens:
+    plan = await plans.get_plan(db, FREE_PLAN)
+    each = plan.limits.monthly_tokens
+    if each is None:
+        raise SignUpsPaused
+    month_began = month_start(month_of(door.clock.now()))
+    promised = await store.sum_promised_tokens(db, FREE_PLAN, each, month_began)
+    if promised + each > door.free_budget_tokens:
         raise SignUpsPaused
 
 
+async def _check_network(door: Door, db: Db, caller: Caller) -> None:
+    asked = await store.count_sign_ups_of_network(db, caller.network, door.clock.now() - A_DAY)
+    if asked >= door.limits.sign_ups_per_network_daily:
+        raise TooManySignUps
+
+
+async def _may_have_one(door: Door, db: Db, email: str) -> bool:
+    if await store.find_account_of(db, email) is not None:
+        return True
+    return not await _has_had_its_account(door, db, email)
+
+
+async def _has_had_its_account(door: Door, db: Db, email: str) -> bool:
+    """Tell whether a mailbox has its account, under whatever spelling and also when it was closed meanwhile."""
+    used = await store.count_accounts_of_mailbox(db, mailbox_digests(door, email))
+    return used >= door.limits.accounts_per_mailbox
+
+
 async def _mail_link(door: Door, connection: Connection, email: str, language: Language, token: str) -> None:
-    if await store.find_person(connection, email) is None:
+    found = await store.find_person(connection, email)
+    login = f"{door.public_url}/login"
+    if found is not None and not found[1].closed:
+        letter = letters.known_address(language, login, f"{door.public_url}/reset")
+    elif await _may_have_one(door, connection, email):
         letter = letters.verify(language, f"{door.public_url}/verify?token={token}", door.limits.link_hours)
     else:
-        letter = letters.known_address(language, f"{door.public_url}/login", f"{door.public_url}/reset")
+        letter = letters.used_mailbox(language, login)
     await mail.post(connection, door.clock, email, letter)
 
 

@@ -117,6 +117,12 @@ class SignUpsPaused(AccessError):
     code = "sign_ups_paused"
 
 
+class TooBusy(AccessError):
+    """Too many people are logging in at this moment. Try again in a few seconds."""
+
+    code = "too_busy"
+
+
 class LinkRefused(AccessError):
     """This link has been used already, or its time is over."""
 
@@ -155,6 +161,12 @@ class SecondFactorState(AccessError):
     """The second factor is not in the state that this needs."""
 
     code = "second_factor_state"
+
+
+class PlanRunning(AccessError):
+    """Your plan is still paid for. End it under Billing first, then close the account."""
+
+    code = "plan_running"
 
 
 class LoginNeeded(AccessError):

@@ -6,13 +6,17 @@ a second factor, no known ones. They are kept as argon2id with OWASP's parameter
 
 import asyncio
 import unicodedata
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
+from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from admin.access.model import PasswordRefused
+from admin.access.model import PasswordRefused, TooBusy
+
+Result = TypeVar("Result")
 
 LENGTH_ALONE_MIN = 15
 LENGTH_WITH_SECOND_FACTOR_MIN = 8
@@ -25,6 +29,9 @@ TIME_COST = 2
 PARALLELISM = 1
 AT_ONCE_MAX = 2
 """Each hash takes 19 MiB and a core for some 30 ms; more at once would slow down everything else."""
+
+WAITING_MAX = 100
+"""Whoever would wait behind more, for some seconds, is told to come back instead."""
 
 
 def check_password(password: str, *, email: str, second_factor: bool) -> str:
@@ -64,29 +71,41 @@ def common_passwords() -> frozenset[str]:
 
 
 class Hasher:
-    """Hashes and verifies passwords in threads, two at a time."""
+    """Hashes and verifies passwords in threads, two at a time; ``TooBusy`` where too many wait already."""
 
     def __init__(self) -> None:
         self._argon2 = PasswordHasher(time_cost=TIME_COST, memory_cost=MEMORY_KIB, parallelism=PARALLELISM)
         self._at_once = asyncio.Semaphore(AT_ONCE_MAX)
+        self._waiting = 0
         # Somebody without an account costs as much time as somebody with one.
         self._nobody = self._argon2.hash("the password of nobody")
 
     async def hash(self, password: str) -> str:
         """Return what is kept of a password."""
-        async with self._at_once:
-            return await asyncio.to_thread(self._argon2.hash, password)
+        return await self._in_turn(self._argon2.hash, password)
 
     async def verify(self, password: str, kept: str | None) -> bool:
-        """Tell whether a password is the one that is kept; ``None`` is nobody's and takes as long."""
+        """Tell whether a password is the one that is kept; ``None`` is nobody's and takes as long.
+
+        The empty text is what is left of somebody who closed their account.
+        """
         text = unicodedata.normalize("NFKC", password[:LENGTH_MAX])
-        async with self._at_once:
-            matches = await asyncio.to_thread(self._matches, kept or self._nobody, text)
-        return matches and kept is not None
+        matches = await self._in_turn(self._matches, kept or self._nobody, text)
+        return matches and bool(kept)
 
     def is_outdated(self, kept: str) -> bool:
         """Tell whether a password should be hashed again, because the parameters have changed."""
         return self._argon2.check_needs_rehash(kept)
+
+    async def _in_turn(self, work: Callable[..., Result], *values: str) -> Result:
+        if self._waiting >= WAITING_MAX:
+            raise TooBusy
+        self._waiting += 1
+        try:
+            async with self._at_once:
+                return await asyncio.to_thread(work, *values)
+        finally:
+            self._waiting -= 1
 
     def _matches(self, kept: str, password: str) -> bool:
         try:

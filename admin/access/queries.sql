@@ -51,13 +51,48 @@ UPDATE person SET language = $2 WHERE person_id = $1;
 -- Let somebody never enter again.
 UPDATE person SET closed_at = $2 WHERE person_id = $1 AND closed_at IS NULL;
 
+-- forget_locks
+-- Keep nothing that somebody was recognised by.
+UPDATE person SET password_hash = '', language = NULL, totp_nonce = NULL, totp_version = NULL, totp_since = NULL
+WHERE person_id = $1;
+
+-- delete_sessions
+-- Forget the browsers of somebody.
+DELETE FROM portal_session WHERE person_id = $1;
+
+-- delete_resets
+-- Forget the reset links of somebody.
+DELETE FROM password_reset WHERE person_id = $1;
+
+-- keep_trace
+-- Of a sign-up, keep no more than that its mailbox had an account. No mails: it still holds its share of this month.
+UPDATE sign_up SET email = '', network = '', created_at = $2, mails = $3
+WHERE sign_up_id = (SELECT sign_up_id FROM sign_up
+                    WHERE mailbox_digest = ANY ($1::bytea[]) AND used_at IS NOT NULL AND mails > 0
+                    ORDER BY created_at DESC LIMIT 1)
+RETURNING sign_up_id;
+
+-- insert_trace
+-- The same for somebody whose sign-up is not there.
+INSERT INTO sign_up (sign_up_id, link_digest, browser_digest, mailbox_digest, email, network, password_hash, language,
+                     created_at, mailed_at, mails, expires_at, used_at)
+VALUES ($1, $2, $3, $4, '', '', '', 'en', $5, $5, $6, $5, $5);
+
 -- find_account_of
 -- The account that an operator made for an address before its owner came.
 SELECT account_id FROM account WHERE email = $1 AND status = 'active';
 
--- count_free_accounts
--- How many active accounts are on a plan.
-SELECT count(*) FROM account WHERE plan_id = $1 AND status = 'active';
+-- sum_promised_tokens
+-- What the accounts of a plan may use in a month: each the plan's tokens or its own, where an operator set some (none, where
+-- he set no limit), and the share of those that were closed since the month began.
+SELECT COALESCE(sum(CASE WHEN limits ? 'monthly_tokens' THEN COALESCE((limits ->> 'monthly_tokens')::bigint, 0)
+                         ELSE $2::bigint END), 0)
+       + $2::bigint * (SELECT count(*) FROM sign_up WHERE created_at >= $3 AND mails = 0)
+FROM account WHERE plan_id = $1 AND status = 'active';
+
+-- hold_sign_ups
+-- One sign-up is finished at a time.
+SELECT pg_advisory_xact_lock(hashtext('admin.access'), hashtext('sign_up'));
 
 -- insert_person
 -- Somebody new; nothing is written where the address or the account has somebody already.
@@ -73,6 +108,10 @@ SELECT count(*) FROM sign_up WHERE network = $1 AND created_at > $2;
 -- count_sign_ups_of_mailbox
 -- How many accounts were asked for with a mailbox since a moment, in any spelling and under any of our keys.
 SELECT count(*) FROM sign_up WHERE mailbox_digest = ANY ($1::bytea[]) AND created_at > $2;
+
+-- count_accounts_of_mailbox
+-- How many accounts a mailbox has or had, in any spelling and under any of our keys.
+SELECT count(*) FROM sign_up WHERE mailbox_digest = ANY ($1::bytea[]) AND used_at IS NOT NULL;
 
 -- insert_sign_up
 -- Somebody asks for an account.
@@ -95,8 +134,8 @@ FROM sign_up WHERE browser_digest = $1 ORDER BY created_at DESC LIMIT 1 FOR UPDA
 UPDATE sign_up SET link_digest = $2, mailed_at = $3, mails = mails + 1 WHERE sign_up_id = $1;
 
 -- use_sign_up
--- A link was followed.
-UPDATE sign_up SET used_at = $2 WHERE sign_up_id = $1;
+-- A link was followed; the password is the person's now.
+UPDATE sign_up SET used_at = $2, password_hash = '' WHERE sign_up_id = $1;
 
 -- insert_session
 -- Somebody enters with a browser.
@@ -185,8 +224,12 @@ UPDATE recovery_code SET used_at = $3 WHERE person_id = $1 AND digest = ANY ($2:
 SELECT count(*) FROM recovery_code WHERE person_id = $1 AND used_at IS NULL;
 
 -- clear_sign_ups
--- Forget who asked for an account long ago.
-DELETE FROM sign_up WHERE created_at < $1;
+-- Forget who asked for an account long ago and did not follow the link.
+DELETE FROM sign_up WHERE created_at < $1 AND used_at IS NULL;
+
+-- clear_used_sign_ups
+-- Of those who did, keep no more than that their mailbox has its account.
+UPDATE sign_up SET email = '', network = '' WHERE created_at < $1 AND email <> '';
 
 -- clear_sessions
 -- Forget sessions that ended long ago.

@@ -1,5 +1,6 @@
 """People, sessions and sign-ups in Postgres."""
 
+import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -9,8 +10,10 @@ import msgspec
 from admin.access.model import Language, Locks, Person, Session, SignUp, Stage
 from gateway.db.pool import Connection, Db, Row
 from gateway.db.queries import load_queries
+from gateway.ids import uuid7
 
 QUERIES = load_queries("admin.access")
+DIGEST_BYTES = 32
 
 
 class NewSignUp(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,15 +106,33 @@ async def close_person(db: Db, person_id: UUID, now: datetime) -> None:
     await db.execute(QUERIES["close_person"], person_id, now)
 
 
+async def forget_person(
+    db: Db, person: Person, mailbox_digests: Sequence[bytes], *, now: datetime, holds_share: bool
+) -> None:
+    """Delete what is kept of somebody who is closed, but for the address and that their mailbox had an account."""
+    for name in ("delete_recovery_codes", "delete_sessions", "delete_resets"):
+        await db.execute(QUERIES[name], person.person_id)
+    await db.execute(QUERIES["forget_locks"], person.person_id)
+    mails = 0 if holds_share else 1
+    if await db.fetchval(QUERIES["keep_trace"], mailbox_digests, now, mails) is None:
+        tokens = (secrets.token_bytes(DIGEST_BYTES), secrets.token_bytes(DIGEST_BYTES))
+        await db.execute(QUERIES["insert_trace"], uuid7(), *tokens, mailbox_digests[0], now, mails)
+
+
 async def find_account_of(db: Db, email: str) -> UUID | None:
     """Find the active account of an address, whoever made it."""
     found: UUID | None = await db.fetchval(QUERIES["find_account_of"], email)
     return found
 
 
-async def count_free_accounts(db: Db, plan_id: str) -> int:
-    """Count the active accounts of a plan."""
-    return int(await db.fetchval(QUERIES["count_free_accounts"], plan_id))
+async def sum_promised_tokens(db: Db, plan_id: str, each: int, month_began: datetime) -> int:
+    """Sum the tokens that the accounts of a plan may use this month, those included that were closed in it."""
+    return int(await db.fetchval(QUERIES["sum_promised_tokens"], plan_id, each, month_began))
+
+
+async def hold_sign_ups(connection: Connection) -> None:
+    """Let no other sign-up be finished before the transaction ends, so that two do not take the last place."""
+    await connection.execute(QUERIES["hold_sign_ups"])
 
 
 async def insert_person(db: Db, person_id: UUID, account_id: UUID, *, sign_up: SignUp, now: datetime) -> bool:
@@ -136,6 +157,11 @@ async def count_sign_ups_of_network(db: Db, network: str, since: datetime) -> in
 async def count_sign_ups_of_mailbox(db: Db, mailbox_digests: Sequence[bytes], since: datetime) -> int:
     """Count what was asked for with one mailbox."""
     return int(await db.fetchval(QUERIES["count_sign_ups_of_mailbox"], mailbox_digests, since))
+
+
+async def count_accounts_of_mailbox(db: Db, mailbox_digests: Sequence[bytes]) -> int:
+    """Count the accounts that a mailbox has, and had."""
+    return int(await db.fetchval(QUERIES["count_accounts_of_mailbox"], mailbox_digests))
 
 
 async def insert_sign_up(db: Db, new: NewSignUp) -> None:
@@ -264,7 +290,7 @@ async def count_recovery_codes(db: Db, person_id: UUID) -> int:
 
 async def clear(db: Db, before: datetime) -> None:
     """Forget what ended before a moment."""
-    for name in ("clear_sign_ups", "clear_sessions", "clear_resets", "clear_attempts"):
+    for name in ("clear_sign_ups", "clear_used_sign_ups", "clear_sessions", "clear_resets", "clear_attempts"):
         await db.execute(QUERIES[name], before)
 
 

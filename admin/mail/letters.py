@@ -34,6 +34,35 @@ def known_address(language: Language, login: str, reset: str) -> Letter:
     )
 
 
+def used_mailbox(language: Language, login: str) -> Letter:
+    """Tell somebody who signs up again, under another spelling or after leaving, that a mailbox has one account."""
+    _ = gettext_of(language)
+    return _letter(
+        _("This mailbox has had its account"),
+        _("Hello,"),
+        _(
+            "somebody, probably you, asked for a Nusagate account with this address. This mailbox has had its free account"
+            " already, perhaps under another spelling of the address. If it is still open, log in with that one:"
+        ),
+        login,
+        _("If it was not you, there is nothing to do: nothing was changed."),
+    )
+
+
+def second_factor_off(language: Language, login: str) -> Letter:
+    """Tell somebody that their password alone opens their account now."""
+    _ = gettext_of(language)
+    return _letter(
+        _("Your second factor was turned off"),
+        _("Hello,"),
+        _(
+            "the second factor of your Nusagate account was turned off a moment ago: the password alone opens it now."
+        ),
+        _("If it was not you, log in, change the password and turn it on again:"),
+        login,
+    )
+
+
 def reset(language: Language, link: str, minutes: int) -> Letter:
     """Let somebody choose a new password."""
     _ = gettext_of(language)

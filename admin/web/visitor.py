@@ -58,6 +58,11 @@ class Visitor(msgspec.Struct, kw_only=True):
         return translator_of(self.language)
 
     @property
+    def before(self) -> Session | None:
+        """The session that this browser has, open or waiting for its second factor."""
+        return self.session or self.pending
+
+    @property
     def inside(self) -> Session:
         """The session of somebody who is inside; routes that ask for it let nobody else through."""
         assert self.session is not None

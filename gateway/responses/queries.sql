@@ -16,6 +16,10 @@ DELETE FROM stored_response
 WHERE response_id = $1 AND account_id = $2 AND expires_at > now()
 RETURNING response_id;
 
+-- delete_responses_of
+-- Forgets all responses of an account that is closed; it reads all that have not expired, and that is rare enough.
+DELETE FROM stored_response WHERE account_id = $1 AND expires_at > now();
+
 -- conversation
 -- The turns that lead to a response of an account, oldest first; it stops past $3 turns or $4 bytes.
 WITH RECURSIVE turn AS (

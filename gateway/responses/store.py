@@ -27,6 +27,11 @@ async def delete_response(db: Db, account_id: UUID, response_id: str) -> None:
     _found(await db.fetchval(QUERIES["delete_response"], response_id, account_id))
 
 
+async def delete_responses_of(db: Db, account_id: UUID) -> None:
+    """Forget all responses of an account."""
+    await db.execute(QUERIES["delete_responses_of"], account_id)
+
+
 async def find_conversation(
     db: Db, account_id: UUID, response_id: str, *, max_bytes: int
 ) -> list[StoredTurn]:

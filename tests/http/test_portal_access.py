@@ -1,11 +1,14 @@
 """Who may see what, for every route that the portal has, and what stands between a form and a forger."""
 
+import base64
+import re
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
 from litestar.routes import HTTPRoute
 
+from admin.access.totp import code_at, step_of
 from admin.app import AdminApp
 from admin.web.admission import Access
 from gateway.keys import service as keys
@@ -64,7 +67,7 @@ def test_keys_and_the_account_ask_for_a_fresh_proof():
         "POST /start/key", "GET /keys/new", "POST /keys/new",
         "GET /keys/{key_id:uuid}/rotate", "POST /keys/{key_id:uuid}/rotate",
         "GET /keys/{key_id:uuid}/revoke", "POST /keys/{key_id:uuid}/revoke",
-        "GET /settings/second-factor", "POST /settings/second-factor", "POST /settings/second-factor/off",
+        "GET /settings/second-factor", "POST /settings/second-factor",
         "POST /settings/recovery", "GET /settings/close", "POST /settings/close",
     }  # fmt: skip
 
@@ -227,6 +230,54 @@ async def test_a_page_that_shows_a_secret_is_in_no_cache(portal):
     assert (await sari.get("/settings/second-factor")).headers["cache-control"] == "no-store"
     assert (await sari.get("/usage.csv")).headers["cache-control"] == "no-store"
     assert (await sari.get("/keys")).headers["cache-control"] == "private, no-cache"
+
+
+async def test_every_answer_that_holds_a_secret_is_in_no_cache(portal):
+    """Whatever the portal answers in the life of an account: who sees a secret in it must not find it in a cache."""
+    answers = []
+
+    async def keep(answer) -> None:
+        answers.append(answer)
+
+    sari, phone = portal.browser(), portal.browser()
+    for browser in (sari, phone):
+        browser.client.event_hooks["response"] = [keep]
+    await sari.post("/signup", email=SARI, password=PASSWORD)
+    link = await portal.link(SARI)
+    await sari.get("/dev/mail")
+    await phone.get(link)
+    await sari.get(link)
+    keys_made = [between(await sari.post("/start/key"), 'id="new-key">')]
+    keys_made.append(between(await sari.post("/keys/new", name="two"), 'id="new-key">'))
+    key_id = await portal.db.fetchval("SELECT key_id FROM api_key LIMIT 1")
+    keys_made.append(between(await sari.post(f"/keys/{key_id}/rotate", grace="1h"), 'id="new-key">'))
+    app_secret = between(await sari.get("/settings/second-factor"), 'id="totp-secret">')
+    code = code_at(base64.b32decode(app_secret.replace(" ", "")), step_of(portal.clock.now()))
+    codes = re.findall(
+        r"<li>(\w{5}-\w{5})</li>", (await sari.post("/settings/second-factor", code=code)).text
+    )
+    codes += re.findall(r"<li>(\w{5}-\w{5})</li>", (await sari.post("/settings/recovery")).text)
+    await phone.post("/reset", email=SARI)
+    reset = await portal.link(SARI)
+    await phone.get(reset)
+    token = reset.partition("token=")[2]
+    await phone.post("/reset/new", fields={"token": token, "password": "short"})
+    for path in ("/start", "/keys", "/usage", "/limits", "/settings", "/dev/mail"):
+        await sari.get(path)
+    secrets = [link.partition("token=")[2], token, *keys_made, app_secret, *codes, token_of(sari)]
+    assert [len(keys_made), len(codes), all(secrets)] == [3, 20, True]
+    seen = {secret for secret in secrets for answer in answers if secret in answer.text}
+    assert seen == set(secrets) - {token_of(sari)}
+    open_to_caches = [
+        str(answer.url.path)
+        for answer in answers
+        if any(secret in answer.text for secret in secrets) and answer.headers["cache-control"] != "no-store"
+    ]
+    assert open_to_caches == []
+
+
+def between(answer, mark: str) -> str:
+    return answer.text.partition(mark)[2].partition("<")[0]
 
 
 async def test_over_https_every_cookie_is_bound_to_the_host(seeded, clock):

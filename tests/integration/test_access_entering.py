@@ -2,9 +2,14 @@
 
 import base64
 from datetime import timedelta
+from uuid import UUID
 
+import msgspec
 import pytest
 
+from admin.access import entering
+from admin.access.door import Caller
+from admin.access.model import LoginRefused
 from admin.access.totp import code_at, step_of
 from gateway.keys import service as keys
 from tests.plugins.portal import PASSWORD, path_of, text_of, token_of
@@ -55,6 +60,41 @@ async def test_guesses_from_elsewhere_wait_longer_and_longer(portal, sari_inside
     assert "wait 1 seconds" in text_of(answer)
 
 
+class Counting:
+    """Counts what is asked of a hasher, which does it all the same."""
+
+    def __init__(self, hasher) -> None:
+        self.hasher = hasher
+        self.verified = 0
+
+    async def verify(self, password, kept):
+        self.verified += 1
+        return await self.hasher.verify(password, kept)
+
+
+async def work_of(portal, email: str) -> tuple[list[str], int]:
+    """The statements and the number of hashes that a wrong login costs."""
+    counting, asked = Counting(portal.parts.door.hasher), []
+    door = msgspec.structs.replace(portal.parts.door, hasher=counting)
+    caller = Caller(network="203.0.113.1", agent="", browser_token="x")
+    async with portal.db.acquire() as connection:
+        with connection.query_logger(lambda record: asked.append(record.query)), pytest.raises(LoginRefused):
+            await entering.check_password(door, connection, email=email, password=WRONG, caller=caller)
+    return asked, counting.verified
+
+
+async def test_an_unknown_address_costs_the_same_work_as_a_known_one(portal, sari_inside):
+    known, unknown = await work_of(portal, SARI), await work_of(portal, "nobody@example.com")
+    assert known == unknown
+    assert (len(known[0]), known[1]) == (4, 1)
+
+
+async def test_a_closed_account_costs_the_same_work_and_answers_the_same(portal, sari_inside):
+    known = await work_of(portal, SARI)
+    await sari_inside.post("/settings/close", email=SARI)
+    assert await work_of(portal, SARI) == known
+
+
 async def test_an_unknown_address_is_slowed_in_the_same_way(portal):
     guesser = portal.browser(network="203.0.113.1")
     statuses = [(await guesser.login("nobody@example.com", WRONG)).status_code for _ in range(6)]
@@ -65,6 +105,22 @@ async def test_an_owner_does_not_wait_for_what_strangers_try(portal, sari_inside
     guesser = portal.browser(network="203.0.113.1")
     for _ in range(8):
         await guesser.login(SARI, WRONG)
+    assert path_of(await portal.browser().login(SARI)) == "/usage"
+
+
+async def test_an_owner_does_not_wait_for_neighbours_who_guess_at_others(portal, sari_inside):
+    neighbour = portal.browser()
+    csrf = await neighbour.token()
+    for number in range(32):
+        await neighbour.post("/login", csrf=csrf, email=f"a{number}@example.com", password=WRONG)
+    assert (await neighbour.login("a99@example.com", WRONG)).status_code == 429
+    assert path_of(await portal.browser().login(SARI)) == "/usage"
+
+
+async def test_guesses_from_a_network_that_the_owner_uses_are_slowed_as_well(portal, sari_inside):
+    statuses = [(await portal.browser().login(SARI, WRONG)).status_code for _ in range(6)]
+    assert statuses == [403, 403, 403, 403, 403, 429]
+    portal.clock.move(timedelta(seconds=30))
     assert path_of(await portal.browser().login(SARI)) == "/usage"
 
 
@@ -99,6 +155,15 @@ async def test_a_session_is_new_at_every_login_and_kept_as_a_digest_only(portal,
     rows = await portal.db.fetch("SELECT * FROM portal_session")
     assert len(rows) == 2
     assert not any(token in str(list(row.values())) for token in (first, second) for row in rows)
+
+
+async def test_a_login_ends_the_session_that_the_browser_had(portal, sari_inside):
+    before = token_of(sari_inside)
+    await sari_inside.login(SARI)
+    thief = portal.browser()
+    thief.client.cookies.set("nusagate_session", before)
+    assert path_of(await thief.get("/usage")) == "/login"
+    assert path_of(await sari_inside.get("/usage")) == "/usage"
 
 
 async def test_a_session_ends_when_it_is_idle_and_when_it_is_old(portal, sari_inside):
@@ -211,9 +276,32 @@ async def test_the_second_factor_is_on_only_after_its_first_code(portal, sari_in
 
 async def test_it_can_be_switched_off(portal, sari_inside):
     await second_factor(portal, sari_inside)
-    await sari_inside.post("/settings/second-factor/off")
+    assert "alone" in text_of(await sari_inside.get("/settings/second-factor/off"))
+    wrong = await sari_inside.post("/settings/second-factor/off", password=WRONG)
+    assert "This is not your password" in text_of(wrong)
+    assert path_of(await portal.browser().login(SARI)) == "/login/code"
+    answer = await sari_inside.post("/settings/second-factor/off", password=PASSWORD)
+    assert "The second factor is off" in text_of(answer)
     assert path_of(await portal.browser().login(SARI)) == "/usage"
     assert await portal.db.fetchval("SELECT count(*) FROM recovery_code") == 0
+    assert (await portal.letters(SARI))[0].startswith("Your second factor was turned off")
+
+
+async def test_a_short_password_may_not_be_left_alone(portal, sari_inside):
+    await second_factor(portal, sari_inside)
+    await sari_inside.post("/settings/password", current=PASSWORD, password="8 chars!")
+    answer = await sari_inside.post("/settings/second-factor/off", password="8 chars!")
+    assert answer.status_code == 422
+    assert "at least 15 characters" in text_of(answer)
+    assert path_of(await portal.browser().login(SARI, "8 chars!")) == "/login/code"
+
+
+async def test_codes_of_before_are_over_when_new_ones_are_made(portal, sari_inside):
+    _, before = await second_factor(portal, sari_inside)
+    await sari_inside.post("/settings/recovery")
+    other = portal.browser()
+    await other.login(SARI)
+    assert (await other.post("/login/code", code=before[0])).status_code == 422
 
 
 # ---------------------------------------------------------------- new passwords, leaving
@@ -255,6 +343,17 @@ async def test_resets_are_mailed_five_times_a_day(portal, sari_inside):
     assert len(resets) == 5
 
 
+async def test_one_network_that_asks_for_links_waits(portal):
+    browser = portal.browser()
+    csrf = await browser.token()
+    statuses = [
+        (await browser.post("/reset", csrf=csrf, email=f"a{number}@example.com")).status_code
+        for number in range(12)
+    ]
+    assert statuses == [200] * 10 + [429] * 2
+    assert (await portal.browser(network="192.0.2.9").post("/reset", email=SARI)).status_code == 200
+
+
 async def test_a_password_is_changed_with_the_current_one_and_others_are_logged_out(portal, sari_inside):
     other = portal.browser()
     await other.login(SARI)
@@ -286,3 +385,39 @@ async def test_closing_an_account_stops_its_keys_and_its_owner(portal, sari_insi
     found = await keys.list_keys(portal.db, account_id)
     assert [key.revoked_at is not None for key in found] == [True]
     assert await portal.db.fetchval("SELECT status FROM account WHERE email = $1", SARI) == "suspended"
+
+
+async def test_closing_an_account_deletes_what_is_no_bill(portal, sari_inside):
+    await second_factor(portal, sari_inside)
+    await portal.browser().post("/reset", email=SARI)
+    account_id = await portal.db.fetchval("SELECT account_id FROM account WHERE email = $1", SARI)
+    for owner in (account_id, UUID(int=9)):
+        await portal.db.execute(
+            "INSERT INTO stored_response VALUES ($1, $2, now(), now() + interval '1 day', NULL, 'm', '[]', '{}')",
+            f"resp_{owner}", owner,
+        )  # fmt: skip
+    assert (await sari_inside.post("/settings/close", email=SARI)).status_code == 200
+    for table in ("portal_session", "recovery_code", "password_reset"):
+        assert await portal.db.fetchval(f"SELECT count(*) FROM {table}") == 0, table
+    assert await portal.db.fetchval("SELECT array_agg(account_id) FROM stored_response") == [UUID(int=9)]
+    person = await portal.db.fetchrow("SELECT password_hash, totp_nonce, totp_since, email FROM person")
+    assert tuple(person) == ("", None, None, SARI)
+    trace = await portal.db.fetchrow("SELECT email, network, password_hash FROM sign_up")
+    assert tuple(trace) == ("", "", "")
+
+
+async def test_an_account_whose_plan_is_paid_is_not_closed_before_that_ends(portal, sari_inside):
+    account_id = await portal.db.fetchval("SELECT account_id FROM account WHERE email = $1", SARI)
+    await portal.db.execute(
+        """
+        INSERT INTO stripe_subscription (subscription_id, account_id, customer_id, status, plan_id, started_at,
+            period_start, period_end, asked_at)
+        VALUES ('sub_1', $1, 'cus_1', 'active', 'pro', $2, $2, $2, $2)
+        """,
+        account_id, portal.clock.now(),
+    )  # fmt: skip
+    refused = await sari_inside.post("/settings/close", email=SARI)
+    assert (refused.status_code, "still paid for" in text_of(refused)) == (409, True)
+    assert path_of(await sari_inside.get("/usage")) == "/usage"
+    await portal.db.execute("UPDATE stripe_subscription SET cancel_at = period_end")
+    assert "Your account is closed" in text_of(await sari_inside.post("/settings/close", email=SARI))

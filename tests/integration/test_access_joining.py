@@ -1,9 +1,12 @@
 """Signing up: one answer for everybody, one account for whoever follows the link, and limits against abuse."""
 
+import asyncio
 from datetime import timedelta
 
+import msgspec
 import pytest
 
+from admin.jobs import forget
 from gateway.accounts import service as accounts
 from gateway.units import Currency
 from tests.plugins.portal import PASSWORD, Portal, path_of, portal_settings, text_of
@@ -150,12 +153,102 @@ async def test_one_mailbox_gets_so_many_links_a_month_however_it_is_spelt(portal
     assert [len(await portal.letters(email)) for email in spellings] == [1, 1, 1, 0]
 
 
+async def test_a_mailbox_has_one_account_however_it_is_spelt(portal):
+    await portal.browser().join("sari@gmail.com")
+    portal.clock.move(timedelta(days=70))
+    await forget(portal.db, portal.clock, portal.settings.limits.kept_days)
+    for spelling in ("s.ari@gmail.com", "sari+two@googlemail.com"):
+        browser = portal.browser(network="192.0.2.8")
+        answer = await browser.post("/signup", email=spelling, password=PASSWORD)
+        assert path_of(answer) == "/signup/sent"
+        (letter,) = await portal.letters(spelling)
+        assert letter.startswith("This mailbox has had its account")
+        assert "/verify" not in letter
+    assert await people(portal) == [("sari@gmail.com", "free")]
+
+
+async def test_of_two_spellings_that_wait_the_first_whose_link_is_followed_has_the_account(portal):
+    first, second = portal.browser(), portal.browser(network="192.0.2.8")
+    await first.post("/signup", email="sari@gmail.com", password=PASSWORD)
+    await second.post("/signup", email="s.ari@gmail.com", password=PASSWORD)
+    assert path_of(await second.get(await portal.link("s.ari@gmail.com"))) == "/start"
+    assert (await first.get(await portal.link("sari@gmail.com"))).status_code == 410
+    assert await people(portal) == [("s.ari@gmail.com", "free")]
+
+
+async def test_leaving_does_not_give_a_mailbox_another_account(portal):
+    sari = await portal.browser().join(SARI)
+    await sari.post("/settings/close", email=SARI)
+    for spelling in (SARI, "sari+again@example.com"):
+        await portal.browser(network="192.0.2.8").post("/signup", email=spelling, password=PASSWORD)
+        assert (await portal.letters(spelling))[0].startswith("This mailbox has had its account")
+
+
+async def test_a_network_that_asked_too_often_gets_no_hash_computed(seeded, clock):
+    portal = Portal(seeded, clock, portal_settings(NUSAGATE_SIGN_UPS_PER_NETWORK_DAILY="1"))
+    await portal.browser().post("/signup", email=SARI, password=PASSWORD)
+    # A hasher that is missing would be noticed.
+    portal.app.framework.state["parts"] = msgspec.structs.replace(
+        portal.parts, door=msgspec.structs.replace(portal.parts.door, hasher=None)
+    )
+    answer = await portal.browser().post("/signup", email="budi@example.com", password=PASSWORD)
+    assert answer.status_code == 429
+
+
+def with_budget(seeded, clock, tokens: int) -> Portal:
+    return Portal(seeded, clock, portal_settings(NUSAGATE_FREE_BUDGET_TOKENS=str(tokens)))
+
+
 async def test_sign_ups_pause_when_the_free_budget_is_given_away(seeded, clock):
-    portal = Portal(seeded, clock, portal_settings(NUSAGATE_FREE_BUDGET_TOKENS="19999"))
+    portal = with_budget(seeded, clock, 19_999)
     await portal.browser().join(SARI)
     answer = await portal.browser().post("/signup", email="budi@example.com", password=PASSWORD)
     assert answer.status_code == 503
     assert "free plan is full" in text_of(answer)
+    assert (await portal.browser().get("/signup")).status_code == 503
+    assert path_of(await portal.browser().login(SARI)) == "/usage"
+
+
+async def test_links_that_were_mailed_before_do_not_pass_the_budget_and_stay_good(seeded, clock):
+    portal = with_budget(seeded, clock, 29_999)
+    browsers = {f"a{number}@example.com": portal.browser(network=f"192.0.2.{number}") for number in range(5)}
+    for email, browser in browsers.items():
+        await browser.post("/signup", email=email, password=PASSWORD)
+    links = {email: await portal.link(email) for email in browsers}
+    answers = await asyncio.gather(*(browser.get(links[email]) for email, browser in browsers.items()))
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 503, 503, 503]
+    assert len(await people(portal)) == 2
+    clock.move(timedelta(hours=1))
+    inside = {email for email, _ in await people(portal)}
+    waiting = next(email for email in browsers if email not in inside)
+    larger = with_budget(seeded, clock, 30_000)
+    browsers[waiting].client._transport.app = larger.app
+    assert path_of(await browsers[waiting].get(links[waiting])) == "/start"
+
+
+async def test_an_account_that_is_closed_keeps_its_share_until_the_month_is_over(seeded, clock):
+    portal = with_budget(seeded, clock, 10_000)
+    sari = await portal.browser().join(SARI)
+    await sari.post("/settings/close", email=SARI)
+    assert (await portal.browser().get("/signup")).status_code == 503
+    clock.move(timedelta(days=31))
+    assert (await portal.browser().get("/signup")).status_code == 200
+
+
+async def test_the_budget_counts_what_an_operator_set_for_an_account(seeded, clock):
+    portal = with_budget(seeded, clock, 25_000)
+    await portal.browser().join(SARI)
+    for limits, status in (
+        ('{"monthly_tokens": 20000}', 503), ('{"monthly_tokens": 15000}', 200), ('{"monthly_tokens": null}', 200),
+    ):  # fmt: skip
+        await seeded.execute("UPDATE account SET limits = $1::text::jsonb", limits)
+        assert (await portal.browser().get("/signup")).status_code == status, limits
+
+
+async def test_a_free_plan_without_a_limit_fits_into_no_budget(seeded, clock):
+    portal = with_budget(seeded, clock, 10**12)
+    await seeded.execute("UPDATE plan SET monthly_tokens = NULL WHERE plan_id = 'free'")
+    assert (await portal.browser().get("/signup")).status_code == 503
 
 
 async def test_an_account_that_an_operator_made_becomes_its_owners(portal):

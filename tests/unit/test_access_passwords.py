@@ -1,9 +1,12 @@
 """Which passwords are good enough, and how they are kept."""
 
+import asyncio
+import threading
+
 import pytest
 
-from admin.access.model import PasswordRefused
-from admin.access.passwords import AT_ONCE_MAX, Hasher, check_password, common_passwords
+from admin.access.model import PasswordRefused, TooBusy
+from admin.access.passwords import AT_ONCE_MAX, WAITING_MAX, Hasher, check_password, common_passwords
 
 SARI = "sari@example.com"
 
@@ -79,6 +82,48 @@ async def test_what_is_no_hash_is_nobodys_password():
     assert not await Hasher().verify("anything", "not a hash")
 
 
-async def test_two_hashes_run_at_a_time():
+async def test_nobody_enters_what_was_closed():
+    assert not await Hasher().verify("the password of nobody", "")
+
+
+class Meeting:
+    """Stands in for argon2: a hash ends only when as many run at once as may, so that one at a time would never end."""
+
+    def __init__(self) -> None:
+        self._all_here = threading.Barrier(AT_ONCE_MAX, timeout=30)
+        self._lock = threading.Lock()
+        self._inside = 0
+        self.most = 0
+        self.threads: set[int] = set()
+
+    def hash(self, password: str) -> str:
+        with self._lock:
+            self._inside += 1
+            self.most = max(self.most, self._inside)
+            self.threads.add(threading.get_ident())
+        self._all_here.wait()
+        with self._lock:
+            self._inside -= 1
+        # Nobody goes on before all have counted themselves out.
+        self._all_here.wait()
+        return password
+
+
+async def test_exactly_two_hashes_run_at_a_time_and_never_in_the_loops_thread():
+    hasher, meeting = Hasher(), Meeting()
+    hasher._argon2 = meeting
+    assert AT_ONCE_MAX == 2
+    words = [str(number) for number in range(20)]
+    assert await asyncio.gather(*(hasher.hash(word) for word in words)) == words
+    assert meeting.most == AT_ONCE_MAX
+    assert threading.get_ident() not in meeting.threads
+
+
+async def test_whoever_would_wait_behind_too_many_is_told_to_come_back():
     hasher = Hasher()
-    assert hasher._at_once._value == AT_ONCE_MAX == 2
+    hasher._argon2 = Meeting()
+    answers = await asyncio.gather(
+        *(hasher.hash("word") for _ in range(WAITING_MAX + 3)), return_exceptions=True
+    )
+    assert [type(answer) for answer in answers] == [str] * WAITING_MAX + [TooBusy] * 3
+    assert await asyncio.gather(hasher.hash("a"), hasher.hash("b")) == ["a", "b"]

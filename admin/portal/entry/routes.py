@@ -57,7 +57,9 @@ async def login(request: PageRequest) -> Response[str]:
         view = LoginPage(email=form.email, next=following, problem=problem_of(visitor, error))
         return page(request, "entry/login.html", view, status=status_of(error))
     async with parts.db.acquire() as connection, connection.transaction():
-        token, stage = await entering.enter(parts.door, connection, person, visitor.caller)
+        token, stage = await entering.enter(
+            parts.door, connection, person, visitor.caller, before=visitor.before
+        )
     keep_session(request, token)
     if stage is Stage.SECOND_FACTOR:
         return redirect(request, with_query("/login/code", next=following))
@@ -138,8 +140,14 @@ async def ask_reset(request: PageRequest) -> Response[str]:
     """Mail a link, and say the same for every address."""
     parts, visitor = parts_of(request), visitor_in(request)
     form = await read_form(request, ResetForm)
-    async with evenly(), parts.db.acquire() as connection, connection.transaction():
-        await changing.ask_reset(parts.door, connection, form.email, visitor.language)
+    try:
+        async with evenly():
+            await changing.count_reset(parts.door, parts.db, visitor.caller)
+            async with parts.db.acquire() as connection, connection.transaction():
+                await changing.ask_reset(parts.door, connection, form.email, visitor.language)
+    except REFUSALS as error:
+        view = ResetPage(email=form.email, problem=problem_of(visitor, error))
+        return page(request, "entry/reset.html", view, status=status_of(error))
     return page(request, "entry/reset.html", ResetPage(email=form.email, sent=True))
 
 

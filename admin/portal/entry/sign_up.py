@@ -3,8 +3,8 @@
 from litestar import Response, get, post
 
 from admin.access import entering, joining
-from admin.access.model import LinkRefused, PasswordNeeded
-from admin.portal.entry.steps import INSIDE, keep_session, refused_link
+from admin.access.model import LinkRefused, PasswordNeeded, SignUpsPaused
+from admin.portal.entry.steps import INSIDE, keep_session, paused, refused_link
 from admin.portal.entry.views import SentPage, SignUpForm, SignUpPage, TokenPage, VerifyForm
 from admin.web.admission import Access
 from admin.web.errors import status_of
@@ -20,8 +20,13 @@ ONBOARDING = "/start"
 @get("/signup", access=Access.ANYBODY)
 async def sign_up_page(request: PageRequest) -> Response[str]:
     """Ask for an address and a password."""
+    parts = parts_of(request)
     if visitor_in(request).session is not None:
         return redirect(request, INSIDE)
+    try:
+        await joining.check_budget(parts.door, parts.db)
+    except SignUpsPaused as error:
+        return paused(request, error)
     return await _form(request)
 
 
@@ -34,6 +39,7 @@ async def sign_up(request: PageRequest) -> Response[str]:
         async with evenly():
             application = await joining.prepare(
                 parts.door,
+                parts.db,
                 email=form.email,
                 password=form.password,
                 language=visitor.language,
@@ -41,6 +47,8 @@ async def sign_up(request: PageRequest) -> Response[str]:
             )
             async with parts.db.acquire() as connection, connection.transaction():
                 await joining.apply(parts.door, connection, application)
+    except SignUpsPaused as error:
+        return paused(request, error)
     except REFUSALS as error:
         return await _form(request, form.email, problem=problem_of(visitor, error), status=status_of(error))
     return redirect(request, "/signup/sent")
@@ -83,11 +91,15 @@ async def _verify(request: PageRequest, token: str, password: str | None) -> Res
         await joining.admit(parts.door, parts.db, visitor.caller, token, password)
         async with parts.db.acquire() as connection, connection.transaction():
             person = await joining.complete(parts.door, connection, token)
-            session_token, _ = await entering.enter(parts.door, connection, person, visitor.caller)
+            session_token, _ = await entering.enter(
+                parts.door, connection, person, visitor.caller, before=visitor.before
+            )
     except LinkRefused as error:
         if visitor.session is not None:
             return redirect(request, INSIDE)
         return refused_link(request, error)
+    except SignUpsPaused as error:
+        return paused(request, error)
     except REFUSALS as error:
         asked_first = isinstance(error, PasswordNeeded) and password is None
         problem = None if asked_first else problem_of(visitor, error)

@@ -23,3 +23,9 @@ def refused_link(request: PageRequest, error: NusagateError) -> Response[str]:
     """Say that a link of a mail cannot be used any more, and what to do."""
     view = NextPage(next="", problem=problem_of(visitor_in(request), error))
     return page(request, "entry/link.html", view, status=status_of(error))
+
+
+def paused(request: PageRequest, error: NusagateError) -> Response[str]:
+    """Say that the budget of the free plan is given away, and that links which were mailed stay good."""
+    view = NextPage(next="", problem=problem_of(visitor_in(request), error))
+    return page(request, "entry/paused.html", view, status=status_of(error))

@@ -84,6 +84,7 @@ class ResetPage(msgspec.Struct, frozen=True, kw_only=True):
 
     email: str = ""
     sent: bool = False
+    problem: Problem | None = None
 
 
 class ConfirmForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

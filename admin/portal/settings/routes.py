@@ -18,6 +18,8 @@ from admin.portal.settings.views import (
     RecoveryPage,
     SecondFactorPage,
     SettingsPage,
+    SwitchOffForm,
+    SwitchOffPage,
 )
 from admin.web.admission import Access
 from admin.web.errors import status_of
@@ -75,12 +77,32 @@ async def switch_on(request: PageRequest) -> Response[str]:
     return page(request, "settings/recovery.html", RecoveryPage(codes=codes), secret=True)
 
 
-@post("/settings/second-factor/off", access=Access.CONFIRMED, back="/settings")
+@get("/settings/second-factor/off", access=Access.PERSON)
+async def switch_off_page(request: PageRequest) -> Response[str]:
+    """Ask for the password, which will open the account alone."""
+    return page(request, "settings/second_factor_off.html", SwitchOffPage())
+
+
+@post("/settings/second-factor/off", access=Access.PERSON, back="/settings/second-factor/off")
 async def switch_off(request: PageRequest) -> Response[str]:
-    """Ask for the second factor no more."""
-    parts = parts_of(request)
-    async with parts.db.acquire() as connection, connection.transaction():
-        await second_factor.switch_off(connection, visitor_in(request).inside.person)
+    """Ask for the second factor no more; the password is asked for in the same form."""
+    parts, visitor = parts_of(request), visitor_in(request)
+    form = await read_form(request, SwitchOffForm)
+    try:
+        await entering.confirm(
+            parts.door, parts.db, visitor.inside, password=form.password, caller=visitor.caller
+        )
+        async with parts.db.acquire() as connection, connection.transaction():
+            await changing.switch_second_factor_off(
+                parts.door,
+                connection,
+                visitor.inside,
+                password=form.password,
+                language=visitor.language,
+            )
+    except REFUSALS as error:
+        view = SwitchOffPage(problem=problem_of(visitor, error))
+        return page(request, "settings/second_factor_off.html", view, status=status_of(error))
     return redirect(request, "/settings", notice="second_factor_off")
 
 
@@ -131,8 +153,12 @@ async def close(request: PageRequest) -> Response[str]:
         error = FormRefused("Type the address of the account to close it.", param="email")
         view = ClosePage(email=person.email, problem=problem_of(visitor, error))
         return page(request, "settings/close.html", view, status=status_of(error))
-    async with parts.db.acquire() as connection, connection.transaction():
-        await changing.close(parts.door, connection, person)
+    try:
+        async with parts.db.acquire() as connection, connection.transaction():
+            await changing.close(parts.door, connection, person)
+    except REFUSALS as refusal:
+        view = ClosePage(email=person.email, problem=problem_of(visitor, refusal))
+        return page(request, "settings/close.html", view, status=status_of(refusal))
     clear_cookie(request, CookieName.SESSION)
     return redirect(request, "/login", notice="account_closed")
 
@@ -170,6 +196,7 @@ ROUTES = [
     change_password,
     second_factor_page,
     switch_on,
+    switch_off_page,
     switch_off,
     renew_recovery_codes,
     end_session,

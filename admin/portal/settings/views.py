@@ -41,6 +41,18 @@ class CodeForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     code: str = ""
 
 
+class SwitchOffForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The password, which will open the account alone."""
+
+    password: str = ""
+
+
+class SwitchOffPage(msgspec.Struct, frozen=True, kw_only=True):
+    """What turning the second factor off means."""
+
+    problem: Problem | None = None
+
+
 class RecoveryPage(msgspec.Struct, frozen=True, kw_only=True):
     """Recovery codes, shown this once."""
 
