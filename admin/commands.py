@@ -22,14 +22,22 @@ from gateway.runtime.settings import load_settings
     "--simulator-port", type=PORT, default=9100, show_default=True, help="Where the simulator listens."
 )
 @click.option(
+    "--sandbox-port", type=PORT, default=12111, show_default=True, help="Where the Stripe sandbox listens."
+)
+@click.option(
     "--data", type=click.Path(file_okay=False, path_type=Path), default=".nusagate", show_default=True
 )
-def dev(*, port: int, admin_port: int, worker_port: int, simulator_port: int, data: Path) -> None:
-    """Run everything on this machine: Postgres, the simulator, the gateway, the portal and the worker."""
+def dev(
+    *, port: int, admin_port: int, worker_port: int, simulator_port: int, sandbox_port: int, data: Path
+) -> None:
+    """Run everything on this machine: Postgres, the simulator, a Stripe sandbox, gateway, portal and worker."""
     # Loaded here so that the other commands start without it.
-    from admin.dev import check_ports, run_dev  # noqa: PLC0415
+    from admin.dev import Ports, check_ports, run_dev  # noqa: PLC0415
 
-    run_dev(data, check_ports(port, admin_port, worker_port, simulator_port))
+    ports = Ports(
+        gateway=port, admin=admin_port, worker=worker_port, simulator=simulator_port, sandbox=sandbox_port
+    )
+    run_dev(data, check_ports(ports))
 
 
 @click.command(epilog="Example: nusagate worker --port 8082")

@@ -1,7 +1,8 @@
 """``nusagate dev``: the whole product on one machine, with no account anywhere.
 
-It starts an embedded Postgres, migrates and seeds it, makes a demo account, and runs the simulator, the gateway, the
-portal and the worker as children. Everything it keeps is in one folder, so that the data survives a restart.
+It starts an embedded Postgres, migrates and seeds it, makes a demo account, and runs the simulator, the Stripe sandbox,
+the gateway, the portal and the worker as children. Everything it keeps is in one folder, so that the data survives a
+restart.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from uuid import UUID
 
 import msgspec
 
+from admin import dev_stripe
 from admin.settings import MAIL_PAGE
 from gateway.accounts import service as accounts
 from gateway.accounts.model import EmailTaken
@@ -46,12 +48,14 @@ DEMO_EMAIL = "demo@nusagate.example"
 DEMO_PLAN = "free"
 PARENT_DEATH_SIGNAL = 1
 HOST = "127.0.0.1"
+NUSAGATE = ("admin.cli",)
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PORT_OPTIONS = {
     "gateway": "--port",
     "admin": "--admin-port",
     "worker": "--worker-port",
     "simulator": "--simulator-port",
+    "sandbox": "--sandbox-port",
 }
 SECRETS = ("NUSAGATE_KEY_PEPPER", "NUSAGATE_SESSION_SECRET")
 CATALOGUE = """\
@@ -83,18 +87,20 @@ class DevFile(msgspec.Struct, frozen=True, kw_only=True):
     admin_url: str = ""
     worker_url: str
     simulator_url: str
+    sandbox_url: str | None = None
     database_url: str
     account_id: UUID
     api_key: str
 
 
-class Ports(msgspec.Struct, frozen=True):
+class Ports(msgspec.Struct, frozen=True, kw_only=True):
     """Where the processes listen, all on loopback."""
 
     gateway: int
     admin: int
     worker: int
     simulator: int
+    sandbox: int
 
 
 class Child:
@@ -105,7 +111,7 @@ class Child:
         self.log = folder / f"{name}.log"
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own program with arguments made here
-                [sys.executable, "-m", "admin.cli", *arguments],
+                [sys.executable, "-m", *arguments],
                 env=dict(environ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -157,18 +163,24 @@ def _run(stack: contextlib.ExitStack, folder: Path, ports: Ports) -> None:
         check_port(HOST, port, option=PORT_OPTIONS[name])
     environ = _environment(folder, ports)
     database_url = environ["NUSAGATE_DATABASE_URL"] = _start_postgres(stack, folder)
-    simulator = _start(stack, "simulator", _simulator_arguments(folder, ports), environ, folder)
+    children = [
+        _start(stack, "simulator", [*NUSAGATE, *_simulator_arguments(folder, ports)], environ, folder)
+    ]
+    if dev_stripe.is_wanted(os.environ):
+        arguments = dev_stripe.sandbox_arguments(folder, ports.sandbox, ports.admin)
+        sandbox = _start(stack, "sandbox", ["billing.sandbox", *arguments], environ, folder)
+        children.append(sandbox)
     dev_file = asyncio.run(_prepare(folder, database_url, environ, ports))
-    worker = _start(stack, "worker", ["worker", "--port", str(ports.worker)], environ, folder)
-    gateway = _start(stack, "gateway", ["gateway", "--port", str(ports.gateway)], environ, folder)
-    admin = _start(stack, "admin", ["admin", "--port", str(ports.admin)], environ, folder)
-    _wait_until_ready(simulator, dev_file.simulator_url)
-    _wait_until_ready(worker, dev_file.worker_url)
-    _wait_until_ready(gateway, dev_file.gateway_url)
-    _wait_until_ready(admin, dev_file.admin_url)
+    for name, port in (("worker", ports.worker), ("gateway", ports.gateway), ("admin", ports.admin)):
+        children.append(_start(stack, name, [*NUSAGATE, name, "--port", str(port)], environ, folder))
+    if dev_file.sandbox_url is not None:
+        _wait_until_ready(sandbox, dev_file.sandbox_url)
+        asyncio.run(_offer_plans(database_url, environ))
+    for child in children:
+        _wait_until_ready(child, getattr(dev_file, f"{child.name}_url"))
     _write_private(folder / "dev.json", msgspec.json.format(msgspec.json.encode(dev_file)))
     _greet(dev_file, folder, time.monotonic() - started_s)
-    _watch([gateway, admin, worker, simulator])
+    _watch(children)
 
 
 def _made(folder: Path) -> Path:
@@ -233,10 +245,19 @@ async def _prepare(folder: Path, database_url: str, environ: Mapping[str, str], 
         admin_url=f"http://127.0.0.1:{ports.admin}",
         worker_url=f"http://127.0.0.1:{ports.worker}",
         simulator_url=f"http://127.0.0.1:{ports.simulator}",
+        sandbox_url=f"http://127.0.0.1:{ports.sandbox}" if dev_stripe.is_wanted(os.environ) else None,
         database_url=database_url,
         account_id=account_id,
         api_key=api_key,
     )
+
+
+async def _offer_plans(database_url: str, environ: Mapping[str, str]) -> None:
+    connection = await open_connection(database_url, Limits(), application="nusagate-dev")
+    try:
+        await dev_stripe.offer_plans(connection, SystemClock(), environ)
+    finally:
+        await connection.close()
 
 
 async def _make_demo(connection: Connection, environ: Mapping[str, str]) -> tuple[UUID, str]:
@@ -273,13 +294,9 @@ async def _account_exists(connection: Connection, account_id: UUID) -> bool:
 
 def _environment(folder: Path, ports: Ports) -> dict[str, str]:
     """The children's environment: the user's own, with secrets that were made once and kept."""
-    secrets_file = folder / "dev.env"
-    if not secrets_file.exists():
-        lines = [f"{name}=v1:{secrets.token_hex(32)}" for name in SECRETS]
-        _write_private(secrets_file, ("\n".join(lines) + "\n").encode())
-    kept = dict(line.split("=", 1) for line in secrets_file.read_text().splitlines() if "=" in line)
-    environ = {**os.environ, **kept}
-    for name in (*SECRETS, "NUSAGATE_DATABASE_URL"):
+    settings = _own_settings(folder, ports)
+    environ = {**os.environ, **settings}
+    for name in (*settings, "NUSAGATE_DATABASE_URL"):
         environ.pop(f"{name}_FILE", None)
     environ.setdefault("NUSAGATE_SPOOL_DIR", str(folder / "spool"))
     environ.setdefault("NUSAGATE_API_URL", f"http://127.0.0.1:{ports.gateway}")
@@ -293,6 +310,18 @@ def _environment(folder: Path, ports: Ports) -> dict[str, str]:
             catalogue.write_text(CATALOGUE.format(port=ports.simulator))
         environ["NUSAGATE_CONFIG"] = str(own if own.exists() else catalogue)
     return environ
+
+
+def _own_settings(folder: Path, ports: Ports) -> dict[str, str]:
+    """Make the settings that are this installation's own, and write them where commands beside it find them."""
+    file = folder / "dev.env"
+    lines = file.read_text().splitlines() if file.exists() else []
+    kept = dict(line.split("=", 1) for line in lines if "=" in line)
+    settings = {name: kept.get(name) or f"v1:{secrets.token_hex(32)}" for name in SECRETS}
+    if dev_stripe.is_wanted(os.environ):
+        settings |= dev_stripe.sandbox_settings(kept, folder, ports.sandbox)
+    _write_private(file, "".join(f"{name}={value}\n" for name, value in settings.items()).encode())
+    return settings
 
 
 def _simulator_arguments(folder: Path, ports: Ports) -> list[str]:
@@ -350,13 +379,18 @@ def _greet(dev_file: DevFile, folder: Path, took_s: float) -> None:
     body = '{"model": "nusantara-base", "input": "Selamat pagi! Apa kabar?"}'
     is_found = folder == Path(DEV_FOLDER).resolve()
     database = "" if is_found else f"NUSAGATE_DATABASE_URL={shlex.quote(dev_file.database_url)} "
+    stripe = ""
+    if dev_file.sandbox_url is not None:
+        stripe = (
+            f"  Stripe       {dev_file.sandbox_url}   (a sandbox: let months pass there, and cards fail)\n"
+        )
     print(  # noqa: T201
         f"""
 Nusagate is ready ({took_s:.1f} s).
 
   Portal       {dev_file.admin_url}   (sign up there; mail shows on {dev_file.admin_url}/dev/mail)
   API          {dev_file.gateway_url}/v1
-  Demo key     {dev_file.api_key}   (free plan: 10,000 tokens a month)
+{stripe}  Demo key     {dev_file.api_key}   (free plan: 10,000 tokens a month)
   Data, logs   {folder}
 
 Try it:
@@ -380,8 +414,8 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
-def check_ports(gateway: int, admin: int, worker: int, simulator: int) -> Ports:
-    """Make the ports, which must differ."""
-    if len({gateway, admin, worker, simulator}) != len(PORT_OPTIONS):
+def check_ports(ports: Ports) -> Ports:
+    """Return the ports, which must differ."""
+    if len(set(msgspec.structs.astuple(ports))) != len(PORT_OPTIONS):
         raise ConfigurationError(f"{', '.join(PORT_OPTIONS.values())} must differ")
-    return Ports(gateway, admin, worker, simulator)
+    return ports

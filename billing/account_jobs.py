@@ -8,6 +8,7 @@ from billing.credit.service import draw_all
 from billing.invoices.closing import advance_all
 from billing.settings import StripeLimits, StripeSettings
 from billing.stripe.client import Stripe
+from billing.stripe.clock import plan_clock
 from billing.subscriptions.entitlements import review_due
 from billing.subscriptions.refreshing import refresh_all
 from billing.webhooks import service as webhooks
@@ -40,11 +41,12 @@ def spending_jobs(clock: Clock, settings: StripeSettings | None) -> list[Job[Poo
 def account_jobs(db: Pool, clock: Clock, stripe: Stripe, settings: StripeSettings) -> list[Job[Pool]]:
     """List the jobs that a worker runs where there is Stripe."""
     grace = timedelta(days=settings.limits.payment_grace_days)
-    processor = webhooks.Processor(db, clock, stripe, settings)
+    of_plans = plan_clock(clock, settings)
+    processor = webhooks.Processor(db, of_plans, stripe, settings)
     return [
         Job("stripe_webhooks", WEBHOOKS_EVERY_S, lambda _: processor.run()),
         Job("stripe_webhooks_clear", HOUR_S, lambda db: webhooks.clear(db, clock)),
-        Job("entitlements", REVIEW_EVERY_S, lambda db: review_due(db, clock, grace)),
-        Job("stripe_subscriptions", COMPARE_EVERY_S, lambda db: refresh_all(db, clock, stripe, grace)),
+        Job("entitlements", REVIEW_EVERY_S, lambda db: review_due(db, of_plans, grace)),
+        Job("stripe_subscriptions", COMPARE_EVERY_S, lambda db: refresh_all(db, of_plans, stripe, grace)),
         Job("months", HOUR_S, lambda db: advance_all(db, clock)),
     ]

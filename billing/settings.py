@@ -5,6 +5,8 @@ everything else works as ever.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -15,10 +17,12 @@ SECRET_KEY = "NUSAGATE_STRIPE_SECRET_KEY"  # noqa: S105 - the name of a variable
 WEBHOOK_SECRET = "NUSAGATE_STRIPE_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
 THIN_WEBHOOK_SECRET = "NUSAGATE_STRIPE_THIN_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
 API_BASE = "NUSAGATE_STRIPE_API_BASE"
+CLOCK_FILE = "NUSAGATE_STRIPE_CLOCK_FILE"
 
 KEY_PREFIXES = ("sk_", "rk_")
 LIVE_PREFIXES = ("sk_live_", "rk_live_")
 WEBHOOK_PREFIX = "whsec_"
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 LIVE_EVENTS_PER_S = 400
 """Stripe takes 1,000 meter events a second; the rest is for retries and for other programs."""
@@ -52,6 +56,8 @@ class StripeSettings(msgspec.Struct, frozen=True, kw_only=True):
     thin_webhook_secret: str | None = None
     api_base: str | None = None
     """Another address than Stripe's own: that of the sandbox."""
+    clock_file: Path | None = None
+    """Where a sandbox on this machine says how far its time was moved ahead; see ``billing.stripe.clock``."""
     limits: StripeLimits = StripeLimits()
 
     def __repr__(self) -> str:
@@ -81,11 +87,13 @@ def load_stripe_settings(environ: Mapping[str, str]) -> StripeSettings | None:
     if not secret_key.startswith(KEY_PREFIXES):
         raise ConfigurationError(f"{SECRET_KEY} must be a secret or restricted key, sk_… or rk_…")
     thin = read_optional(environ, THIN_WEBHOOK_SECRET)
+    api_base = read_url(environ, API_BASE, "") if read_optional(environ, API_BASE) else None
     return StripeSettings(
         secret_key=secret_key,
         webhook_secret=_webhook_secret(WEBHOOK_SECRET, read_optional(environ, WEBHOOK_SECRET)),
         thin_webhook_secret=None if thin is None else _webhook_secret(THIN_WEBHOOK_SECRET, thin),
-        api_base=read_url(environ, API_BASE, "") if read_optional(environ, API_BASE) else None,
+        api_base=api_base,
+        clock_file=_clock_file(read_optional(environ, CLOCK_FILE), api_base),
         limits=read_limits(environ, StripeLimits),
     )
 
@@ -97,3 +105,14 @@ def _webhook_secret(name: str, secret: str | None) -> str:
     if not secret.startswith(WEBHOOK_PREFIX) or secret == WEBHOOK_PREFIX:
         raise ConfigurationError(f"{name} must be a signing secret, {WEBHOOK_PREFIX}…")
     return secret
+
+
+def _clock_file(path: str | None, api_base: str | None) -> Path | None:
+    """Read whose time the plans follow; only a sandbox on this machine may have a time of its own."""
+    if path is None:
+        return None
+    if urlsplit(api_base or "").hostname not in LOOPBACK_HOSTS:
+        raise ConfigurationError(
+            f"{CLOCK_FILE} is for a Stripe sandbox on this machine, and {API_BASE} names none"
+        )
+    return Path(path)

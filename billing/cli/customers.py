@@ -14,6 +14,7 @@ from billing.customers import store as customers_store
 from billing.customers.model import Customer
 from billing.settings import StripeSettings
 from billing.stripe.client import Stripe
+from billing.stripe.clock import plan_clock
 from billing.subscriptions import catalogue
 from billing.subscriptions import store as subscriptions
 from billing.subscriptions.model import Price
@@ -75,7 +76,7 @@ def refresh(*, as_json: bool) -> None:
 
     async def work(db: Pool, connection: Stripe, settings: StripeSettings) -> int:
         grace = timedelta(days=settings.limits.payment_grace_days)
-        return await refresh_all(db, CLOCK, connection, grace)
+        return await refresh_all(db, plan_clock(CLOCK, settings), connection, grace)
 
     emit({"subscriptions": with_stripe(work)}, as_json=as_json)
 

@@ -3,10 +3,12 @@
 import argparse
 import asyncio
 import contextlib
+import os
 import signal
 from pathlib import Path
 
 from billing.sandbox.serve import WebhookTarget, running
+from billing.settings import THIN_WEBHOOK_SECRET, WEBHOOK_SECRET
 
 DEFAULT_PORT = 12111
 
@@ -18,12 +20,17 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=DEFAULT_PORT)
     parser.add_argument("--state", type=Path, help="file that keeps customers over restarts")
     parser.add_argument(
+        "--clock", type=Path, help="file that says how far this time is ahead of the machine's"
+    )
+    parser.add_argument(
         "--webhook", action="append", default=[], metavar="URL", help="snapshot events go here"
     )
     parser.add_argument(
         "--thin-webhook", action="append", default=[], metavar="URL", help="thin events go here"
     )
-    parser.add_argument("--secret", default="whsec_sandbox", help="signs the events of all given webhooks")
+    for option, variable in (("--secret", WEBHOOK_SECRET), ("--thin-secret", THIN_WEBHOOK_SECRET)):
+        default = os.environ.get(variable, "whsec_sandbox")
+        parser.add_argument(option, default=default, help=f"signs events; {variable} without it")
     asyncio.run(_main(parser.parse_args()))
 
 
@@ -32,9 +39,15 @@ async def _main(options: argparse.Namespace) -> None:
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     targets = [WebhookTarget(url, options.secret) for url in options.webhook]
-    targets += [WebhookTarget(url, options.secret, thin=True) for url in options.thin_webhook]
+    targets += [WebhookTarget(url, options.thin_secret, thin=True) for url in options.thin_webhook]
     with contextlib.suppress(asyncio.CancelledError):
-        async with running(options.host, options.port, state_path=options.state, webhooks=targets):
+        async with running(
+            options.host,
+            options.port,
+            state_path=options.state,
+            clock_path=options.clock,
+            webhooks=targets,
+        ):
             print(f"Stripe sandbox on http://{options.host}:{options.port}", flush=True)  # noqa: T201 - its one line
             await stop.wait()
 

@@ -1,11 +1,12 @@
-"""The sandbox as an ASGI application: Stripe's API, two small pages, and the control endpoints."""
+"""The sandbox as an ASGI application: Stripe's API, three small pages, and the control endpoints."""
 
 import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import urlsplit
 
-from billing.sandbox import pages
+from billing.sandbox import overview, pages
 from billing.sandbox.answers import Answer, Send, of_json, put_on_wire
 from billing.sandbox.api import answer_api
 from billing.sandbox.control import Control
@@ -17,6 +18,7 @@ from billing.sandbox.world import World
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Scope = MutableMapping[str, Any]
 MAX_BODY_BYTES = 1024 * 1024
+HEALTH_PATH = "/healthz"
 
 
 class Application:
@@ -39,16 +41,33 @@ class Application:
             return of_json(
                 {"error": {"type": "invalid_request_error", "message": "The body is too large."}}, 413
             )
-        if _host(request) not in LOOPBACK:
-            # A page on the internet that points its own name at 127.0.0.1 must not drive the sandbox.
+        if not _is_local(request):
             return of_json(
                 {"error": {"type": "invalid_request_error", "message": "Only for this machine."}}, 403
             )
         if request.path.startswith("/_sandbox/"):
             return await self._control.answer(request)
-        if request.path.startswith(pages.PREFIXES):
-            return pages.answer_page(self._world, request)
+        if request.path in {HEALTH_PATH, overview.PATH} or request.path.startswith(pages.PREFIXES):
+            return self._show(request)
         return await answer_api(self._world, request)
+
+    def _show(self, request: Request) -> Answer:
+        """Show a page to a person, or its health to whoever started it."""
+        if request.path == HEALTH_PATH:
+            return of_json({"ok": True})
+        if request.path == overview.PATH:
+            return overview.answer_overview(self._world, request)
+        return pages.answer_page(self._world, request)
+
+
+def _is_local(request: Request) -> bool:
+    """Tell whether nobody else is asking: a page on the internet must not drive the sandbox.
+
+    It could point a name of its own at 127.0.0.1, which ``Host`` shows, or post a form to it, which ``Origin`` shows.
+    """
+    origin = request.headers.get("origin")
+    is_own_page = origin is None or urlsplit(origin).hostname in LOOPBACK
+    return is_own_page and _host(request) in LOOPBACK
 
 
 def _host(request: Request) -> str:

@@ -1,5 +1,6 @@
 """The sandbox's own time, which runs like the machine's unless somebody moves or stops it."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from gateway.clock import Clock, SystemClock
@@ -14,22 +15,26 @@ class VirtualClock:
         self._base = base or SystemClock()
         self.offset_s = offset_s
         self.stopped_at = stopped_at
+        self.when_moved: Callable[[int], None] = lambda _: None
+        """Told of every move at once, with the seconds that this clock is then ahead of the machine's."""
 
     def now(self) -> int:
         """Return Unix seconds."""
         if self.stopped_at is not None:
             return self.stopped_at
-        return int(self._base.now().timestamp()) + self.offset_s
+        return self._machine_s() + self.offset_s
 
     def stop(self, at: int | None = None) -> None:
         """Stop the clock, now or at a moment that is not in its past."""
         self.stopped_at = self._not_before_now(self.now() if at is None else at)
+        self.tell()
 
     def run(self) -> None:
         """Let the clock run on from where it stands."""
         here = self.now()
         self.stopped_at = None
-        self.offset_s = here - int(self._base.now().timestamp())
+        self.offset_s = here - self._machine_s()
+        self.tell()
 
     def move_to(self, moment: int) -> None:
         """Move the clock ahead to a moment; ``ValueError`` if that is in its past."""
@@ -38,10 +43,19 @@ class VirtualClock:
             self.stopped_at = moment
         else:
             self.offset_s += moment - self.now()
+        self.tell()
 
     def restart(self, stopped_at: int | None) -> None:
         """Forget every move; stand at a moment, or run with the machine. The one way back in time."""
         self.offset_s, self.stopped_at = 0, stopped_at
+        self.tell()
+
+    def tell(self) -> None:
+        """Say how far ahead the clock is now."""
+        self.when_moved(self.now() - self._machine_s())
+
+    def _machine_s(self) -> int:
+        return int(self._base.now().timestamp())
 
     def _not_before_now(self, moment: int) -> int:
         if moment < self.now():

@@ -46,6 +46,7 @@ def enqueue(world: World, event: Json, destination: Json) -> None:
     for _ in range(copies):
         twin = msgspec.structs.replace(delivery, id=world.new_id("dlv"), statuses=[])
         world.state.deliveries[twin.id] = twin
+    world.delivery_waits.set()
     _forget_old(world)
 
 

@@ -48,8 +48,19 @@ def register(world: World, *, url: str, secret: str, thin: bool, events: list[st
             if same_form and world.note(place["id"])["url"] == url:
                 del world.table(kind)[place["id"]]
     if thin:
-        return _new_destination(world, "configured at start", events, "thin", url=url, secret=secret)
-    return _new_endpoint(world, url, events, secret=secret)
+        place = _new_destination(world, "configured at start", events, "thin", url=url, secret=secret)
+    else:
+        place = _new_endpoint(world, url, events, secret=secret)
+    world.note(place["id"])["registered"] = True
+    return place
+
+
+def forget_registered(world: World) -> None:
+    """Drop the destinations of an earlier start: whoever starts the sandbox names them anew."""
+    for kind in (ENDPOINT, DESTINATION):
+        for identifier in list(world.table(kind)):
+            if world.note(identifier).get("registered"):
+                del world.table(kind)[identifier]
 
 
 def create_endpoint(world: World, call: Call) -> Json:

@@ -29,7 +29,7 @@ def answer_page(world: World, request: Request) -> Answer:
             return _checkout(world, request)
         return _portal(world, request)
     except Refusal as refusal:
-        return _html(refusal.http_status, "Stripe sandbox", f"<p class=bad>{escape(refusal.message)}</p>")
+        return page(refusal.http_status, "Stripe sandbox", f"<p class=bad>{escape(refusal.message)}</p>")
 
 
 def _checkout(world: World, request: Request) -> Answer:
@@ -45,7 +45,7 @@ def _checkout(world: World, request: Request) -> Answer:
         checkout.pay_later(world, session)
         return redirect(_with_id(session["success_url"], session))
     try:
-        checkout.pay(world, session, _card(form))
+        checkout.pay(world, session, chosen_card(form))
     except CardDeclined as declined:
         return _checkout_page(world, session, problem=declined.message)
     return redirect(_with_id(session["success_url"], session))
@@ -57,7 +57,7 @@ def _with_id(url: str, session: Json) -> str:
 
 def _checkout_page(world: World, session: Json, *, problem: str | None = None) -> Answer:
     if session["status"] != "open":
-        return _html(200, "Checkout", f"<p>This session is {escape(session['status'])}.</p>")
+        return page(200, "Checkout", f"<p>This session is {escape(session['status'])}.</p>")
     rows = "".join(
         f"<tr><td>{escape(item['description'])}<td>{_amount(item)}"
         for item in checkout.list_items(world, session)
@@ -67,11 +67,11 @@ def _checkout_page(world: World, session: Json, *, problem: str | None = None) -
     )
     body = (
         f"<table>{rows}<tr><td><b>Due now</b><td>{money_text(session['amount_total'], session['currency'])}</table>"
-        f"{_problem(problem)}<form method=post>{_card_choice()}"
+        f"{_problem(problem)}<form method=post>{card_choice()}"
         f"<p><button name=action value=pay>Pay</button> {later}"
         "<button name=action value=cancel>Cancel</button></form>"
     )
-    return _html(402 if problem else 200, "Checkout", body)
+    return page(402 if problem else 200, "Checkout", body)
 
 
 def _amount(item: Json) -> str:
@@ -96,7 +96,7 @@ def _portal_action(world: World, customer: Json, form: Json) -> str | None:
     """Do one thing for the customer whose session it is; return what went wrong, if anything."""
     action, target = form.get("action"), str(form.get("target", ""))
     if action == "card":
-        portal.change_card(world, customer, _card(form))
+        portal.change_card(world, customer, chosen_card(form))
     elif action in {"cancel", "resume"}:
         subscription = _own(world, "subscription", target, customer)
         portal.cancel_at_period_end(world, subscription, wanted=action == "cancel")
@@ -134,11 +134,11 @@ def _portal_page(world: World, session: Json, customer: Json, *, problem: str | 
     body = (
         f"<p>{escape(customer['email'] or customer['id'])}{_problem(problem)}"
         f"<h2>Subscriptions</h2><table>{subscriptions}</table>"
-        f"<h2>Card</h2><p>{card}<form method=post>{_card_choice()} "
+        f"<h2>Card</h2><p>{card}<form method=post>{card_choice()} "
         f"<button name=action value=card>Use this card</button></form>"
         f"<h2>Invoices</h2><table>{invoices}</table>{back}"
     )
-    return _html(402 if problem else 200, "Billing portal", body)
+    return page(402 if problem else 200, "Billing portal", body)
 
 
 def _subscription_row(world: World, subscription: Json) -> str:
@@ -163,12 +163,14 @@ def _button(action: str, label: str, target: str) -> str:
     )
 
 
-def _card_choice() -> str:
+def card_choice() -> str:
+    """Write the choice of test cards."""
     options = "".join(f"<option value={last4}>{escape(text)}</option>" for last4, text in CARDS.items())
     return f"<label>Card <select name=card>{options}</select></label>"
 
 
-def _card(form: Json) -> str:
+def chosen_card(form: Json) -> str:
+    """Return the card that a form names; a ``Refusal`` for one that is not among the test cards."""
     last4 = str(form.get("card", GOOD))
     if last4 not in CARDS:
         raise Refusal("The sandbox does not know this card.")
@@ -179,7 +181,8 @@ def _problem(problem: str | None) -> str:
     return f"<p class=bad role=alert>{escape(problem)}" if problem else ""
 
 
-def _html(status: int, title: str, body: str) -> Answer:
+def page(status: int, title: str, body: str) -> Answer:
+    """Answer with a page of this title."""
     page = (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
         f"<h1>{title}</h1><p><small>Stripe sandbox: no money moves here.</small>{body}"

@@ -13,9 +13,9 @@ from granian.server.embed import Server
 from billing.sandbox import idempotency
 from billing.sandbox.app import Application
 from billing.sandbox.clock import VirtualClock
-from billing.sandbox.destinations import LOOPBACK, register
+from billing.sandbox.destinations import LOOPBACK, forget_registered, register
 from billing.sandbox.sender import Sender
-from billing.sandbox.state import load_state, save_state
+from billing.sandbox.state import load_state, replace_file, save_state
 from billing.sandbox.timeline import catch_up
 from billing.sandbox.world import World
 from gateway.clock import Clock
@@ -38,6 +38,7 @@ def open_world(
     *,
     public_url: str,
     state_path: Path | None = None,
+    clock_path: Path | None = None,
     webhooks: Sequence[WebhookTarget] = (),
     clock: Clock | None = None,
 ) -> World:
@@ -45,6 +46,10 @@ def open_world(
     state = load_state(state_path)
     own_clock = VirtualClock(clock, offset_s=state.clock_offset_s, stopped_at=state.clock_stopped_at)
     world = World(state, clock=own_clock, public_url=public_url)
+    if clock_path is not None:
+        own_clock.when_moved = lambda ahead_s: replace_file(clock_path, str(ahead_s).encode())
+        own_clock.tell()
+    forget_registered(world)
     for target in webhooks:
         if not target.secret:
             raise ConfigurationError(f"the webhook secret for {target.url} is empty")
@@ -57,11 +62,14 @@ async def serve(
     port: int,
     *,
     state_path: Path | None = None,
+    clock_path: Path | None = None,
     webhooks: Sequence[WebhookTarget] = (),
     clock: Clock | None = None,
 ) -> None:
     """Serve until cancelled, then write the state. Only loopback addresses: there is no real authentication."""
-    async with running(host, port, state_path=state_path, webhooks=webhooks, clock=clock):
+    async with running(
+        host, port, state_path=state_path, clock_path=clock_path, webhooks=webhooks, clock=clock
+    ):
         await asyncio.Event().wait()
 
 
@@ -71,6 +79,7 @@ async def running(
     port: int,
     *,
     state_path: Path | None = None,
+    clock_path: Path | None = None,
     webhooks: Sequence[WebhookTarget] = (),
     clock: Clock | None = None,
 ) -> AsyncIterator[World]:
@@ -78,7 +87,11 @@ async def running(
     if host not in LOOPBACK:
         raise ConfigurationError(f"the Stripe sandbox listens on this machine only, not on {host}")
     world = open_world(
-        public_url=f"http://{host}:{port}", state_path=state_path, webhooks=webhooks, clock=clock
+        public_url=f"http://{host}:{port}",
+        state_path=state_path,
+        clock_path=clock_path,
+        webhooks=webhooks,
+        clock=clock,
     )
     sender = Sender(world)
     server = Server(
@@ -99,7 +112,7 @@ async def running(
 
 
 async def _tick(world: World, sender: Sender, state_path: Path | None) -> None:
-    """Twice a second: do what has become due, send what is waiting, and write the state if it changed."""
+    """Twice a second, and when there is something to deliver: do what is due, deliver, and write what changed."""
     saved = world.changes
     while True:
         catch_up(world)
@@ -108,7 +121,9 @@ async def _tick(world: World, sender: Sender, state_path: Path | None) -> None:
         if world.changes != saved:
             saved = world.changes
             _save(world, state_path)
-        await asyncio.sleep(TICK_S)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(world.delivery_waits.wait(), TICK_S)
+        world.delivery_waits.clear()
 
 
 def _tell_why(ticking: asyncio.Task[None]) -> None:

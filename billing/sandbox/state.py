@@ -120,12 +120,17 @@ def load_state(path: Path | None) -> State:
 
 
 def save_state(path: Path, state: State) -> None:
-    """Write the state beside its file and rename it there, so that a crash leaves the old one whole."""
+    """Write the state to its file."""
+    replace_file(path, msgspec.json.encode(state))
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write beside a file and rename it there, so that a crash leaves the old one whole and readers see no half."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         with fresh.open("wb") as file:
-            file.write(msgspec.json.encode(state))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)

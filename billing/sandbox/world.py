@@ -1,5 +1,6 @@
 """The sandbox's world: its state, its clock, and the few things that every noun needs from them."""
 
+import asyncio
 import secrets
 from collections import defaultdict, deque
 from collections.abc import Iterator
@@ -39,6 +40,8 @@ class World:
         self.public_url = public_url
         self.changes = 0
         """Rises with everything that happens, so that the file is written only when needed."""
+        self.delivery_waits = asyncio.Event()
+        """Set when there is something to deliver, so that nobody waits for the next tick."""
         self._begin(state)
 
     def reset(self, *, stopped_at: int | None) -> None:

@@ -15,7 +15,7 @@ from billing.customers import service as customers
 from billing.customers.model import ACCOUNT_KEY
 from billing.settings import StripeLimits
 from billing.stripe.client import Stripe
-from billing.stripe.errors import StripeRefused
+from billing.stripe.errors import StripeMissing, StripeRefused
 from billing.subscriptions import catalogue, remote, store
 from billing.subscriptions.entitlements import apply_entitlement
 from billing.subscriptions.model import (
@@ -237,7 +237,12 @@ async def refresh_session(
     kept = await store.find_session(db, session_id)
     if kept is None or kept.purpose != PLAN:
         return None
-    session = await stripe.read(lambda sdk: sdk.v1.checkout.sessions.retrieve_async(session_id))
+    try:
+        session = await stripe.read(lambda sdk: sdk.v1.checkout.sessions.retrieve_async(session_id))
+    except StripeMissing:
+        # Nobody can pay on a page that Stripe has forgotten, and it must not be in the way of the next one.
+        await store.end_session(db, session_id, "expired")
+        return None
     if session.status in {"complete", "expired"}:
         await store.end_session(db, session_id, session.status)
     if session.subscription is not None:

@@ -8,7 +8,7 @@ from billing.sandbox.serve import WebhookTarget, open_world, running
 from gateway.errors import ConfigurationError
 from tests.contract.conftest import SANDBOX_KEY
 from tests.contract.stripe.contract import checked_client
-from tests.contract.stripe.sandbox import NOON, running_sandbox
+from tests.contract.stripe.sandbox import DAY_S, NOON, running_sandbox
 from tests.contract.stripe.seed import catalogue, event_of, sari
 
 SECRET = "whsec_dev"
@@ -45,6 +45,30 @@ def test_targets_given_at_start_replace_themselves_and_no_others(tmp_path):
     world = open_world(public_url="http://127.0.0.1:1", webhooks=[snapshot, thin, snapshot, thin])
     assert len(world.table("webhook_endpoint")) == 1
     assert len(world.table("v2.core.event_destination")) == 1
+
+
+def test_targets_of_an_earlier_start_are_forgotten_and_those_made_by_a_client_are_not(tmp_path):
+    file = tmp_path / "stripe.json"
+    hook = {"url": "http://127.0.0.1:9/mine", "enabled_events": ["*"]}
+    with running_sandbox(tmp_path, "--state", str(file), "--webhook", "http://127.0.0.1:9/old") as before:
+        checked_client(SANDBOX_KEY, before.url).v1.webhook_endpoints.create(hook)
+    with running_sandbox(tmp_path, "--state", str(file), "--webhook", "http://127.0.0.1:9/new") as after:
+        places = checked_client(SANDBOX_KEY, after.url).v1.webhook_endpoints.list().data
+        assert {place.url for place in places} == {"http://127.0.0.1:9/mine", "http://127.0.0.1:9/new"}
+
+
+def test_the_file_of_its_clock_says_how_far_it_is_ahead_now_and_after_a_restart(tmp_path):
+    file = tmp_path / "stripe.clock"
+    arguments = ("--state", str(tmp_path / "stripe.json"), "--clock", str(file))
+    with running_sandbox(tmp_path, *arguments) as before:
+        assert file.read_text() == "0"
+        before.advance(DAY_S)
+        assert file.read_text() == str(DAY_S)
+    file.unlink()
+    with running_sandbox(tmp_path, *arguments) as after:
+        assert file.read_text() == str(DAY_S)
+        after.advance(1)
+        assert file.read_text() == str(DAY_S + 1)
 
 
 def test_an_empty_webhook_secret_refuses_to_start():

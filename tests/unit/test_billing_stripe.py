@@ -1,10 +1,14 @@
 """Stripe's errors in our words, its money, and what a process refuses to start without."""
 
+from datetime import UTC, datetime
+
+import msgspec
 import pytest
 import stripe
 
 from billing.settings import StripeLimits, StripeSettings, load_stripe_settings
 from billing.stripe.client import translate
+from billing.stripe.clock import plan_clock
 from billing.stripe.errors import (
     Effect,
     StripeBusy,
@@ -118,6 +122,24 @@ def test_the_pace_follows_from_the_kind_of_key():
     assert pace("rk_live_1") == 400
     assert pace("sk_test_1") == 20
     assert pace("sk_test_1", NUSAGATE_STRIPE_EVENTS_PER_S="7") == 7
+
+
+def test_only_a_sandbox_on_this_machine_has_a_time_of_its_own(tmp_path, clock):
+    file = tmp_path / "clock"
+    environ = {**SECRETS, "NUSAGATE_STRIPE_SECRET_KEY": "sk_test_1", "NUSAGATE_STRIPE_CLOCK_FILE": str(file)}
+    for elsewhere in ({}, {"NUSAGATE_STRIPE_API_BASE": "https://stripe.example"}):
+        with pytest.raises(ConfigurationError, match="NUSAGATE_STRIPE_CLOCK_FILE"):
+            load_stripe_settings({**environ, **elsewhere})
+    settings = load_stripe_settings({**environ, "NUSAGATE_STRIPE_API_BASE": "http://127.0.0.1:12111"})
+    clock.moment = datetime(2026, 11, 10, tzinfo=UTC)
+    assert plan_clock(clock, msgspec.structs.replace(settings, clock_file=None)) is clock
+    followed = plan_clock(clock, settings)
+    assert followed.now() == clock.moment
+    file.write_text("86400")
+    assert followed.now() == datetime(2026, 11, 11, tzinfo=UTC)
+    file.write_text("soon")
+    with pytest.raises(ConfigurationError, match="clock"):
+        followed.now()
 
 
 def test_settings_show_no_secret():
