@@ -1,7 +1,7 @@
 """``nusagate stripe``, ``subscription`` and ``webhook``: what is for sale, who bought it, and what Stripe told us."""
 
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
@@ -9,16 +9,12 @@ import rich_click as click
 
 from billing.cli.parameters import account_option
 from billing.cli.session import with_stripe
-from billing.customers import service as customers
 from billing.customers import store as customers_store
 from billing.customers.model import Customer
 from billing.settings import StripeSettings
-from billing.stripe.client import Stripe
 from billing.stripe.clock import plan_clock
-from billing.subscriptions import catalogue
 from billing.subscriptions import store as subscriptions
 from billing.subscriptions.model import Price
-from billing.subscriptions.refreshing import refresh_all
 from billing.webhooks import store as webhooks
 from billing.webhooks.model import TYPES
 from gateway.accounts import service as accounts
@@ -26,6 +22,9 @@ from gateway.cli.output import emit, json_option
 from gateway.cli.session import CLOCK, connected, transacted
 from gateway.db.pool import Connection, Pool
 from gateway.errors import InvalidValue
+
+if TYPE_CHECKING:
+    from billing.stripe.client import Stripe
 
 SHOWN = 100
 
@@ -39,8 +38,10 @@ def stripe() -> None:
 @json_option
 def setup(*, as_json: bool) -> None:
     """Make the meters, products and prices that are missing in Stripe; doing it again changes nothing."""
+    # Loaded here, and in the other commands that ask Stripe, so that all others start without its SDK.
+    from billing.subscriptions import catalogue  # noqa: PLC0415
 
-    async def work(db: Pool, connection: Stripe, _: StripeSettings) -> list[Price]:
+    async def work(db: Pool, connection: "Stripe", _: StripeSettings) -> list[Price]:
         return await catalogue.setup(db, CLOCK, connection)
 
     emit({"prices": msgspec.to_builtins(with_stripe(work))}, as_json=as_json)
@@ -61,8 +62,9 @@ def event_types(*, as_json: bool) -> None:
 @json_option
 def remap(*, account_id: UUID, customer_id: str | None, as_json: bool) -> None:
     """Give an account another customer, because Stripe does not know its own any more."""
+    from billing.customers import service as customers  # noqa: PLC0415
 
-    async def work(db: Pool, connection: Stripe, _: StripeSettings) -> Customer:
+    async def work(db: Pool, connection: "Stripe", _: StripeSettings) -> Customer:
         account = await accounts.get(db, account_id)
         return await customers.remap(db, CLOCK, connection, account, customer_id=customer_id)
 
@@ -73,8 +75,9 @@ def remap(*, account_id: UUID, customer_id: str | None, as_json: bool) -> None:
 @json_option
 def refresh(*, as_json: bool) -> None:
     """Compare all running subscriptions with Stripe now, as a worker does every few hours."""
+    from billing.subscriptions.refreshing import refresh_all  # noqa: PLC0415
 
-    async def work(db: Pool, connection: Stripe, settings: StripeSettings) -> int:
+    async def work(db: Pool, connection: "Stripe", settings: StripeSettings) -> int:
         grace = timedelta(days=settings.limits.payment_grace_days)
         return await refresh_all(db, plan_clock(CLOCK, settings), connection, grace)
 

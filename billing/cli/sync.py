@@ -14,12 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from billing.cli.session import operator, with_stripe
 from billing.settings import StripeSettings
-from billing.sync import service, store
+from billing.sync import service, store, writeoffs
 from billing.sync.model import Verdict
 from gateway.cli.output import emit, json_option
 from gateway.cli.parameters import MomentType
 from gateway.cli.session import CLOCK, connected, transacted
-from gateway.db.pool import Pool
+from gateway.db.pool import Connection, Pool
 from gateway.errors import InvalidValue
 
 if TYPE_CHECKING:
@@ -85,10 +85,51 @@ def status(*, as_json: bool) -> None:
 @json_option
 def retry(*, batch_id: UUID, reason: str, as_json: bool) -> None:
     """Have a dead letter sent again, or a batch compared again that Stripe should have."""
-    if not 1 <= len(reason.strip()) <= REASON_MAX:
-        raise InvalidValue(f"--reason must have 1 to {REASON_MAX} characters.", param="reason")
-    batch = transacted(lambda db: service.retry(db, CLOCK, batch_id, reason=reason.strip(), actor=operator()))
+    why = _reason(reason)
+    batch = transacted(lambda db: service.retry(db, CLOCK, batch_id, reason=why, actor=operator()))
     emit(msgspec.to_builtins(batch), as_json=as_json)
+
+
+@sync.command(epilog="Example: nusagate sync old --json")
+@click.option("--account", "account_id", type=click.UUID, help="Only this account's.")
+@json_option
+def old(*, account_id: UUID | None, as_json: bool) -> None:
+    """List usage that Stripe will never take, because it is older than 34 days: bill it by hand, or write it off."""
+    found = connected(lambda db: writeoffs.old_usage(db, CLOCK, account_id=account_id))
+    note = None if found.batches else "Nothing is too old for Stripe."
+    emit(msgspec.to_builtins(found), as_json=as_json, note=note)
+
+
+@sync.command("write-off", epilog='Example: nusagate sync write-off --all --reason "outage in May" --apply')
+@click.argument("batch_ids", metavar="[BATCH]...", type=click.UUID, nargs=-1)
+@click.option("--account", "account_id", type=click.UUID, help="All that is too old of this account.")
+@click.option("--all", "everything", is_flag=True, help="All that is too old.")
+@click.option(
+    "--reason", required=True, help="Why; it is kept on every entry. Name the invoice item if there is one."
+)
+@click.option("--apply", "apply_", is_flag=True, help="Write it off; without it nothing is written.")
+@json_option
+def write_off(
+    *,
+    batch_ids: tuple[UUID, ...],
+    account_id: UUID | None,
+    everything: bool,
+    reason: str,
+    apply_: bool,
+    as_json: bool,
+) -> None:
+    """Give up usage that is too old for Stripe: entries of this month take back what it cost."""
+    if (bool(batch_ids), account_id is not None, everything).count(True) != 1:
+        raise InvalidValue("Name batches, or --account, or --all.", param="batch")
+
+    async def work(db: Connection) -> writeoffs.WriteOff:
+        chosen = batch_ids or await writeoffs.choose(db, CLOCK, account_id)
+        return await writeoffs.write_off(
+            db, CLOCK, chosen, reason=_reason(reason), actor=operator(), apply=apply_
+        )
+
+    note = None if apply_ else "This was a dry run: nothing is written without --apply."
+    emit(msgspec.to_builtins(transacted(work)), as_json=as_json, note=note)
 
 
 @sync.command(epilog="Example: nusagate sync setup")
@@ -102,6 +143,12 @@ def setup(*, as_json: bool) -> None:
         return {currency.value: meter_id for currency, meter_id in (await ensure_meters(stripe)).items()}
 
     emit({"meters": with_stripe(work)}, as_json=as_json)
+
+
+def _reason(text: str) -> str:
+    if not 1 <= len(text.strip()) <= REASON_MAX:
+        raise InvalidValue(f"--reason must have 1 to {REASON_MAX} characters.", param="reason")
+    return text.strip()
 
 
 @contextlib.contextmanager

@@ -55,6 +55,11 @@ FROM ledger_entry
 WHERE account_id = $1 AND occurred_at >= $2 AND occurred_at < $3 AND kind <> 'usage' AND billable
 GROUP BY currency, kind, reason, model ORDER BY kind, reason, model;
 
+-- written_off_in
+-- What of a month's usage was written off because it came too late for Stripe, in Stripe's units.
+SELECT COALESCE(sum(value), 0)::bigint FROM stripe_batch
+WHERE account_id = $1 AND currency = $2 AND window_start >= $3 AND window_start < $4 AND state = 'empty';
+
 -- find_period
 -- How far a month is.
 SELECT period, state, changed_at, closed_at, entries, totals_sha256 FROM billing_period WHERE period = $1;
@@ -110,9 +115,12 @@ WHERE i.status = 'draft' AND i.created_at >= $1 AND EXISTS (
     WHERE l.period_start >= $1 AND l.period_start < $2);
 
 -- billed_usage
--- What each account's usage of a month came to without what was paid from credit, and what its final invoices bill for
--- it in minor units.
+-- What each account's usage of a month came to without what was paid from credit, what of it was written off in Stripe's
+-- units, and what its final invoices bill for it in minor units.
 SELECT c.account_id, c.currency, c.cum_pico - COALESCE(u.drawn_pico, 0) AS amount_pico, COALESCE((
+    SELECT sum(b.value) FROM stripe_batch b
+    WHERE b.account_id = c.account_id AND b.currency = c.currency AND b.window_start >= $2 AND b.window_start < $3
+        AND b.state = 'empty'), 0)::bigint AS written_off_units, COALESCE((
     SELECT sum(l.amount_minor)
     FROM stripe_invoice i
     CROSS JOIN jsonb_to_recordset(i.lines) AS l(price_id text, amount_minor bigint, period_start timestamptz)

@@ -74,8 +74,9 @@ class PlanLine(msgspec.Struct, frozen=True, kw_only=True):
 class Statement(msgspec.Struct, frozen=True, kw_only=True):
     """A month of one account in one currency. Amounts end in their unit: pico-currency, or Stripe's minor units.
 
-    ``billed`` is paid by use, ``included`` is covered by the plan, and ``credit_pico`` of it was paid in advance. ``stripe_usage_minor`` is ``None`` until Stripe's
-    invoice for the month is final.
+    ``billed`` is paid by use, ``included`` is covered by the plan, ``credit_pico`` of it was paid in advance, and
+    ``written_off_pico`` of it came too late for Stripe and is not billed. ``stripe_usage_minor`` is ``None`` until
+    Stripe's invoice for the month is final.
     """
 
     account_id: UUID
@@ -89,6 +90,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     plan: tuple[PlanLine, ...]
     usage_pico: AmountPico
     credit_pico: AmountPico
+    written_off_pico: AmountPico
     usage_minor: int
     plan_minor: int
     total_minor: int
@@ -170,6 +172,7 @@ def compose(
     corrections: Sequence[CorrectionLine],
     plan: Sequence[PlanLine],
     credit_pico: int,
+    written_off_pico: int,
     stripe_usage_minor: int | None,
 ) -> Statement:
     """Put a statement together; ``usage`` says of each line whether it is billed. Here is the one rounding."""
@@ -177,7 +180,8 @@ def compose(
     usage_pico = AmountPico(
         sum(line.amount_pico for line in billed) + sum(line.amount_pico for line in corrections)
     )
-    usage_minor = to_minor(usage_pico - credit_pico, currency)
+    owed_pico = usage_pico - credit_pico
+    usage_minor = to_minor(owed_pico - min(written_off_pico, max(owed_pico, 0)), currency)
     plan_minor = sum(line.amount_minor for line in plan)
     return Statement(
         account_id=account_id,
@@ -191,6 +195,7 @@ def compose(
         plan=tuple(plan),
         usage_pico=usage_pico,
         credit_pico=AmountPico(credit_pico),
+        written_off_pico=AmountPico(written_off_pico),
         usage_minor=usage_minor,
         plan_minor=plan_minor,
         total_minor=usage_minor + plan_minor,

@@ -50,6 +50,7 @@ def statement_csv(statement: Statement) -> str:
     sums = (
         ("usage_exact", format_amount(statement.usage_pico)),
         ("paid_from_credit", format_amount(statement.credit_pico)),
+        ("written_off", format_amount(statement.written_off_pico)),
         ("usage_total", format_minor(statement.usage_minor, currency)),
         ("total", format_minor(statement.total_minor, currency)),
     )

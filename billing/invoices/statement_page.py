@@ -92,7 +92,8 @@ def _sum(statement: Statement) -> str:
         return ""
     rounded = _grouped(format_minor(statement.usage_minor, statement.currency))
     paid = f", of which {_exact(statement.credit_pico)} was paid from credit" if statement.credit_pico else ""
-    return f"<p>Sum of usage: {_exact(statement.usage_pico)}{paid}; billed, rounded once: <strong>{rounded}</strong>"
+    given = f", and {_exact(statement.written_off_pico)} is not billed" if statement.written_off_pico else ""
+    return f"<p>Sum of usage: {_exact(statement.usage_pico)}{paid}{given}; billed, rounded once: <strong>{rounded}</strong>"
 
 
 def _plan(lines: Iterable[PlanLine], currency: Currency) -> str:

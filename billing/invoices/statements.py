@@ -42,6 +42,7 @@ async def statement_of(db: Db, account_id: UUID, period: Month) -> Statement:
         usage=usage,
         corrections=await store.corrections_of(db, account_id, account.currency, start, end),
         credit_pico=await credit.drawn_in(db, account_id, period),
+        written_off_pico=await store.written_off_in(db, account_id, account.currency, start, end),
         plan=plan_lines(invoices, metered, start, end),
         stripe_usage_minor=stripe_usage(invoices, metered, start, end),
     )

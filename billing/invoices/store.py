@@ -8,6 +8,7 @@ import msgspec
 
 from billing.invoices.model import BilledUsage, Invoice, InvoiceLine, MonthState, PeriodRow, PeriodTotal
 from billing.invoices.statement import CorrectionLine, UsageSum
+from billing.stripe.money import STRIPE_MONEY
 from gateway.clock import Month
 from gateway.db.pool import Connection, Db, Row
 from gateway.db.queries import load_queries
@@ -138,11 +139,17 @@ async def billed_usage(db: Db, period: Month, start: datetime, end: datetime) ->
         BilledUsage(
             account_id=row["account_id"],
             currency=Currency(row["currency"]),
-            amount_pico=int(row["amount_pico"]),
+            amount_pico=_owed(row),
             billed_minor=row["billed_minor"],
         )
         for row in rows
     ]
+
+
+async def written_off_in(db: Db, account_id: UUID, currency: Currency, start: datetime, end: datetime) -> int:
+    """Return what of a month's usage was written off, in pico-currency."""
+    units = await db.fetchval(QUERIES["written_off_in"], account_id, currency, start, end)
+    return int(units) * STRIPE_MONEY[currency].meter_unit_pico
 
 
 async def period_totals(db: Db, period: Month) -> list[PeriodTotal]:
@@ -162,3 +169,10 @@ def _invoice(row: Row) -> Invoice:
 
 def _period(row: Row) -> PeriodRow:
     return PeriodRow(**{**row, "state": MonthState(row["state"])})
+
+
+def _owed(row: Row) -> int:
+    """Return what is left to be billed; what was paid from credit before it was written off is not taken off twice."""
+    amount_pico = int(row["amount_pico"])
+    written_off_pico = int(row["written_off_units"]) * STRIPE_MONEY[Currency(row["currency"])].meter_unit_pico
+    return amount_pico - min(written_off_pico, max(amount_pico, 0))

@@ -44,7 +44,7 @@ class BatchState(StrEnum):
     """Where a batch stands; a batch of a parked account waits."""
 
     EMPTY = "empty"
-    """Less than one unit of Stripe's: carried on, never sent."""
+    """Never sent: less than one unit of Stripe's, which is carried on, or old usage that was written off."""
     WAITING = "waiting"
     """To be sent when its next attempt is due."""
     SENDING = "sending"

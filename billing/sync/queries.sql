@@ -173,7 +173,7 @@ UPDATE stripe_batch SET
     state = $2, last_error = COALESCE($6, last_error),
     confirmed_at = CASE $2 WHEN 'confirmed' THEN $3 ELSE confirmed_at END,
     accepted_at = CASE $2 WHEN 'confirmed' THEN COALESCE(accepted_at, $3) ELSE accepted_at END,
-    first_attempt_at = CASE WHEN $2 IN ('confirmed', 'dead') THEN NULL
+    first_attempt_at = CASE WHEN $2 IN ('confirmed', 'dead', 'empty') THEN NULL
         ELSE COALESCE(first_attempt_at, last_attempt_at, $3) END
 WHERE batch_id = $1;
 
@@ -268,3 +268,75 @@ WHERE o.account_id <> b.account_id OR o.currency <> b.currency
 SELECT count(*) FROM stripe_batch
 WHERE payload_sha256 <> stripe_payload_sha256(event_name, identifier, event_at, customer_id, value)
     OR identifier <> stripe_identifier(batch_id, generation) OR idempotency_key <> 'me:' || identifier;
+
+-- list_old
+-- Dead letters that Stripe certainly does not have and would not take any more, oldest first, and what the account paid
+-- for that month from credit.
+SELECT b.batch_id, b.account_id, b.currency, b.period, b.window_start, b.entries, b.amount_pico, b.value, b.customer_id,
+    COALESCE(u.drawn_pico, 0) AS drawn_pico
+FROM stripe_batch b LEFT JOIN credit_usage u ON u.account_id = b.account_id AND u.period = b.period
+WHERE b.state = 'dead' AND b.first_attempt_at IS NULL AND b.event_at <= $1
+    AND ($2::uuid IS NULL OR b.account_id = $2)
+ORDER BY b.window_start, b.batch_id LIMIT $3;
+
+-- lock_old
+-- The same, of those that were named, for whoever writes them off.
+SELECT b.batch_id, b.account_id, b.currency, b.period, b.window_start, b.entries, b.amount_pico, b.value, b.customer_id,
+    COALESCE((SELECT u.drawn_pico FROM credit_usage u WHERE u.account_id = b.account_id AND u.period = b.period), 0)
+    AS drawn_pico
+FROM stripe_batch b
+WHERE b.batch_id = ANY ($2::uuid[]) AND b.state = 'dead' AND b.first_attempt_at IS NULL AND b.event_at <= $1
+ORDER BY b.batch_id FOR UPDATE;
+
+-- count_without_customer
+-- Usage of long ago that never came into a batch, because its account is nobody at Stripe.
+SELECT o.account_id, o.currency, count(*) AS entries, min(o.occurred_at) AS oldest_at, sum(o.amount_pico) AS amount_pico
+FROM billing_outbox o LEFT JOIN stripe_customer c ON c.account_id = o.account_id AND c.state = 'active'
+WHERE o.batch_id IS NULL AND o.occurred_at <= $1 AND c.account_id IS NULL
+GROUP BY 1, 2 ORDER BY 4, 1 LIMIT $2;
+
+-- write_off
+-- Take back in the current month what the entries of batches cost, one for one. None is billable: Stripe never had them.
+WITH given_up AS MATERIALIZED (
+    SELECT gen_random_uuid() AS writeoff_id, row_number() OVER (PARTITION BY e.request_id ORDER BY e.entry_id) - 1 AS number,
+        e.*
+    FROM stripe_batch b
+    JOIN ledger_entry e ON e.account_id = b.account_id
+        AND e.occurred_at >= b.window_start AND e.occurred_at < b.window_start + interval '1 hour'
+    JOIN billing_outbox o ON o.entry_id = e.entry_id AND o.batch_id = b.batch_id
+    WHERE b.batch_id = ANY ($1::uuid[])
+),
+entries AS (
+    INSERT INTO ledger_entry (
+        entry_id, request_id, kind, seq, occurred_at, settled_at, account_id, key_id, model, endpoint, upstream, end_user,
+        plan_id, period, input_text_tokens, input_cached_tokens, input_audio_tokens, output_text_tokens,
+        output_reasoning_tokens, output_audio_tokens, quota_tokens, currency, book_id, amount_pico, billable, usage_source,
+        end_reason, duration_ms, reverses_entry_id, reason, actor)
+    SELECT writeoff_id, request_id, 'writeoff', number, $2, $2, account_id, key_id, model, endpoint, upstream, end_user,
+        plan_id, $3, 0, 0, 0, 0, 0, 0, 0, currency, book_id, -amount_pico, false, usage_source, end_reason, 0, entry_id, $4, $5
+    FROM given_up
+),
+totals AS (
+    INSERT INTO account_period_total AS t (
+        account_id, period, currency, requests, input_tokens, output_tokens, quota_tokens, amount_pico, billable_pico)
+    SELECT account_id, $3, currency, 0, 0, 0, 0, -sum(amount_pico), 0 FROM given_up GROUP BY 1, 3 ORDER BY 1, 3
+    ON CONFLICT (account_id, period, currency) DO UPDATE SET amount_pico = t.amount_pico + EXCLUDED.amount_pico
+),
+hourly AS (
+    INSERT INTO usage_hourly AS h (
+        account_id, hour, key_id, model, end_reason, currency, requests, input_tokens, input_cached_tokens,
+        output_tokens, output_reasoning_tokens, amount_pico)
+    SELECT account_id, date_trunc('hour', $2::timestamptz, 'UTC'), key_id, model, end_reason, currency, 0, 0, 0, 0, 0,
+        -sum(amount_pico)
+    FROM given_up GROUP BY 1, 3, 4, 5, 6 ORDER BY 1, 3, 4, 5, 6
+    ON CONFLICT (account_id, hour, key_id, model, end_reason, currency) DO UPDATE SET
+        amount_pico = h.amount_pico + EXCLUDED.amount_pico
+),
+users AS (
+    INSERT INTO usage_user_daily AS u (
+        account_id, day, end_user, currency, requests, input_tokens, output_tokens, amount_pico)
+    SELECT account_id, ($2::timestamptz AT TIME ZONE 'UTC')::date, end_user, currency, 0, 0, 0, -sum(amount_pico)
+    FROM given_up WHERE end_user IS NOT NULL GROUP BY 1, 3, 4 ORDER BY 1, 3, 4
+    ON CONFLICT (account_id, day, end_user, currency) DO UPDATE SET amount_pico = u.amount_pico + EXCLUDED.amount_pico
+)
+SELECT count(*) FROM given_up;

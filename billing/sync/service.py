@@ -93,7 +93,8 @@ async def retry(connection: Connection, clock: Clock, batch_id: UUID, *, reason:
         await store.decide(connection, batch_id, BatchState.UNPROVEN, reason=reason, actor=actor, now=now)
     elif now - batch.event_at >= OLDEST_EVENT:
         raise BatchNotRetryable(
-            "The usage is older than 34 days, and Stripe takes 35: bill it as an invoice item, or write it off."
+            "The usage is older than 34 days, and Stripe takes 35: bill it as an invoice item, or give it up, "
+            "then `nusagate sync write-off`."
         )
     else:
         await store.reissue(connection, batch_id, reason=reason, actor=actor, now=now)
@@ -203,5 +204,5 @@ def _instead(state: BatchState) -> str:
         BatchState.SENDING: "The batch is being sent at this moment.",
         BatchState.UNPROVEN: "Stripe may have the batch: `nusagate reconcile run` finds out and resolves it.",
         BatchState.CONFIRMED: "Stripe's own sums contain the batch.",
-        BatchState.EMPTY: "The batch is less than one unit of Stripe's; its amount was carried on.",
+        BatchState.EMPTY: "The batch is never sent: it is less than one unit of Stripe's and was carried on, or it was written off.",
     }[state]

@@ -66,6 +66,32 @@ class BatchRow(msgspec.Struct, frozen=True, kw_only=True):
     confirmed_at: datetime | None
 
 
+class OldBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch that Stripe does not have and does not take any more; ``value`` is in Stripe's units."""
+
+    batch_id: UUID
+    account_id: UUID
+    currency: Currency
+    period: str
+    window_start: datetime
+    entries: int
+    amount_pico: int
+    value: int
+    customer_id: str
+    drawn_pico: int
+    """What the account paid from credit for the usage of that month, this batch's or other."""
+
+
+class Orphan(msgspec.Struct, frozen=True, kw_only=True):
+    """Usage of long ago of an account that has no customer at Stripe."""
+
+    account_id: UUID
+    currency: Currency
+    entries: int
+    oldest_at: datetime
+    amount_pico: int
+
+
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     """Outbox rows that no batch holds yet."""
 
@@ -164,13 +190,42 @@ async def decide(
     now: datetime,
     error: str | None = None,
 ) -> None:
-    """Move a batch to ``confirmed``, ``unproven`` or ``dead`` on a decision that is kept."""
+    """Move a batch to ``confirmed``, ``unproven``, ``dead`` or ``empty`` on a decision that is kept."""
     await db.execute(QUERIES["decide"], batch_id, state, now, reason, actor, error)
 
 
 async def reissue(db: Db, batch_id: UUID, *, reason: str, actor: str, now: datetime) -> None:
     """Let a batch be sent again under a new identifier."""
     await db.execute(QUERIES["reissue"], batch_id, now, reason, actor)
+
+
+async def list_old(db: Db, *, before: datetime, account_id: UUID | None, limit: int) -> list[OldBatch]:
+    """Read the batches from before a moment that Stripe never got, oldest first."""
+    return [_old(row) for row in await db.fetch(QUERIES["list_old"], before, account_id, limit)]
+
+
+async def lock_old(db: Db, batch_ids: Collection[UUID], *, before: datetime) -> list[OldBatch]:
+    """Read and lock those of some batches that may be written off."""
+    return [_old(row) for row in await db.fetch(QUERIES["lock_old"], before, list(batch_ids))]
+
+
+async def orphans(db: Db, *, before: datetime, limit: int) -> list[Orphan]:
+    """Read whose usage from before a moment waits for a customer."""
+    return [
+        Orphan(**{**row, "currency": Currency(row["currency"]), "amount_pico": int(row["amount_pico"])})
+        for row in await db.fetch(QUERIES["count_without_customer"], before, limit)
+    ]
+
+
+async def write_off(
+    db: Db, batch_ids: Collection[UUID], *, period: str, reason: str, actor: str, now: datetime
+) -> int:
+    """Write the entries that take back what batches cost; return how many."""
+    return int(
+        await db.fetchval(
+            QUERIES["write_off"], list(batch_ids), now, period, reason, actor, timeout=FREEZE_TIMEOUT_S
+        )
+    )
 
 
 async def count_states(db: Db) -> dict[str, int]:
@@ -226,6 +281,11 @@ def _batch(row: Row) -> Batch:
     event = MeterEvent(**{name: row[name] for name in MeterEvent.__struct_fields__})
     rest = {name: row[name] for name in Batch.__struct_fields__ if name != "event"}
     return Batch(event=event, **rest)
+
+
+def _old(row: Row) -> OldBatch:
+    amounts = {name: int(row[name]) for name in ("amount_pico", "drawn_pico")}
+    return OldBatch(**{**row, **amounts, "currency": Currency(row["currency"])})
 
 
 def _row(row: Row) -> BatchRow:

@@ -11,7 +11,7 @@ from admin.cli import run
 from billing.stripe.money import STRIPE_MONEY
 from gateway.clock import SystemClock
 from gateway.units import Currency
-from tests.plugins.billing import pay_by_use, spend_exactly
+from tests.plugins.billing import pay_by_use, spend, spend_exactly
 
 UNIT = STRIPE_MONEY[Currency.IDR].meter_unit_pico
 CATALOGUE = """
@@ -164,3 +164,25 @@ async def test_recalculating_is_a_dry_run_unless_it_is_applied(typed):
 NOTHING = {
     "frozen_entries": 0, "frozen_batches": 0, "accepted": 0, "waiting": 0, "unproven": 0, "dead": 0, "circuit_open": False,
 }  # fmt: skip
+
+
+async def test_old_usage_is_listed_tried_dry_and_written_off_with_a_reason(typed, seeded, clock, stripe):
+    sari = await pay_by_use(seeded, clock, stripe, "sari@example.com", Currency.IDR)
+    long_ago = clock.now().replace(minute=0, second=0, microsecond=0) - timedelta(days=40)
+    await spend(seeded, [sari.account_id], [long_ago], entries=2)
+    assert (await typed("sync", "run"))[1]["dead"] == 1
+    _, listed = await typed("sync", "old")
+    (batch,) = listed["batches"]
+    assert (batch["account_id"], batch["entries"]) == (str(sari.account_id), 2)
+    status, sentence = await typed("sync", "write-off", "--reason", "late")
+    assert (status, "Name batches" in sentence) == (1, True)
+    status, sentence = await typed("sync", "write-off", "--all", "--reason", " ")
+    assert (status, "--reason" in sentence) == (1, True)
+    _, dry = await typed("sync", "write-off", "--all", "--reason", "late")
+    assert (dry["applied"], dry["totals"]) == (False, {"idr": batch["amount"]})
+    _, done = await typed("sync", "write-off", batch["batch_id"], "--reason", "late", "--apply")
+    assert (done["applied"], done["entries"]) == (True, 2)
+    _, listed = await typed("sync", "old")
+    assert listed["batches"] == []
+    actors = await seeded.fetch("SELECT DISTINCT actor FROM ledger_entry WHERE kind = 'writeoff'")
+    assert [row["actor"].startswith("cli:") for row in actors] == [True]

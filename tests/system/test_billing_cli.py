@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import subprocess
 import sys
 from datetime import UTC, datetime
 
@@ -110,3 +111,9 @@ def test_credit_is_granted_taken_back_and_shown(cli, account_id):
     assert "less credit" in cli(*taken, "401", "--reason", "mistake", status=1)
     assert cli("account", "show", account_id, "--json")["plan"] == "payg"
     assert cli("ledger", "verify", "--json")["ok"]
+
+
+def test_a_command_starts_without_stripes_sdk():
+    code = "import admin.cli, sys; print([name for name in sys.modules if name.split('.')[0] in ('stripe', 'requests')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
