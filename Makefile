@@ -1,7 +1,7 @@
 # Two commands from a clean clone: `make run` and `make test`. Everything else is listed by `make help`.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fmt bench crash real-model
+.PHONY: help setup run test check fmt bench bench-peers crash real-model
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -36,6 +36,9 @@ fmt: setup ## Format, and fix what ruff can fix
 
 bench: setup ## Measure against nginx in the same run, and print a table and a JSON document
 	$(BIN)/python -m tests.bench $(ARGS)
+
+bench-peers: setup ## Measure beside LiteLLM and Portkey, each in an environment of its own in .bench
+	$(BIN)/python -m tests.bench.peers $(ARGS)
 
 crash: setup ## Break everything on purpose and print what that violated (ARGS=--short for minutes)
 	@deploy/system-tools.sh redis-server nginx strace

@@ -54,7 +54,7 @@ def main() -> int:
     figures: list[Figure] = []
     try:
         with running_stand(redis=options.redis) as stand:
-            machine = describe_machine(*asyncio.run(_versions(stand)))
+            machine = describe_machine(*asyncio.run(versions(stand)))
             for scenario in SCENARIOS:
                 if options.only and not any(name in scenario.__name__ for name in options.only):
                     continue
@@ -110,7 +110,7 @@ def table_of(report: Report) -> Table:
     return table
 
 
-def write(report: Report, path: Path | None) -> None:
+def write(report: msgspec.Struct, path: Path | None) -> None:
     """Write the document to a file, or to the output."""
     document = msgspec.json.format(msgspec.json.encode(report)).decode()
     if path is None:
@@ -119,7 +119,8 @@ def write(report: Report, path: Path | None) -> None:
         path.write_text(document + "\n")
 
 
-async def _versions(stand: Stand) -> tuple[str, str]:
+async def versions(stand: Stand) -> tuple[str, str]:
+    """Ask the database and nginx what they are."""
     connection = await asyncpg.connect(stand.database_url)
     try:
         return str(await connection.fetchval("SHOW server_version")), nginx_version()

@@ -19,12 +19,14 @@ class Target(msgspec.Struct, frozen=True):
     port: int
     path: str
     key: str
+    headers: tuple[tuple[str, str], ...] = ()
 
     def request(self, body: bytes) -> bytes:
         """Write one whole request."""
+        more = "".join(f"{name}: {value}\r\n" for name, value in self.headers)
         head = (
             f"POST {self.path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
-            f"authorization: Bearer {self.key}\r\ncontent-length: {len(body)}\r\n\r\n"
+            f"authorization: Bearer {self.key}\r\n{more}content-length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body
 

@@ -14,6 +14,7 @@ init = function()
   for number, key in ipairs(keys) do
     wrk.headers["authorization"] = "Bearer " .. key
     wrk.headers["content-type"] = "application/json"
+    $headers
     requests[number] = wrk.format("POST", "$path", nil, '$body')
   end
 end
@@ -39,6 +40,7 @@ class Load(msgspec.Struct, frozen=True):
     body: bytes
     keys: tuple[str, ...]
     connections: int
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -60,7 +62,8 @@ def run_wrk(folder: Path, load: Load, *, seconds: int, command: list[str]) -> Re
     """Run wrk for a while and return what it saw; ``command`` pins it to its cores."""
     script = folder / "load.lua"
     keys = ", ".join(f"'{key}'" for key in load.keys)
-    script.write_text(SCRIPT.substitute(keys=keys, path=load.path, body=load.body.decode()))
+    headers = " ".join(f'wrk.headers["{name}"] = "{value}"' for name, value in load.headers)
+    script.write_text(SCRIPT.substitute(keys=keys, path=load.path, body=load.body.decode(), headers=headers))
     said = subprocess.run(
         [
             *command,

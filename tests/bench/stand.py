@@ -14,7 +14,7 @@ import asyncpg
 import msgspec
 
 from gateway.accounts import service as accounts
-from gateway.cli.seeding import SEED_FILES, apply_seed, load_seed
+from gateway.cli.seeding import SEED_FILES, Seed, apply_seed, load_seed
 from gateway.clock import SystemClock
 from gateway.db.embedded import EmbeddedPostgres
 from gateway.db.migrate import migrate
@@ -35,11 +35,20 @@ PLAN = "enterprise"
 """Metered, and nothing is limited: every admission and settlement is made in full, and none is refused."""
 
 ACCOUNTS = 64
+MODEL = "nusantara-base"
+CHAT_MODEL = "nusantara-chat"
+"""The same model for the same price, behind an upstream that is asked in the wire format of chat."""
+
+STREAM_MODEL = "smollm2-135m"
 PEPPER = "the pepper of the benchmark"
 CATALOGUE = """\
 [upstreams.fixed]
 base_url = "http://127.0.0.1:{fixed}/v1"
 dialect = "responses"
+
+[upstreams.fixed-chat]
+base_url = "http://127.0.0.1:{fixed}/v1"
+dialect = "chat"
 
 [upstreams.streams]
 base_url = "http://127.0.0.1:{streams}/v1"
@@ -47,6 +56,13 @@ dialect = "chat"
 
 [models."nusantara-base"]
 upstreams = ["fixed"]
+context_window = 8192
+max_output_tokens = 4096
+bytes_per_token_min = 2.0
+prompt_overhead_tokens = 64
+
+[models."nusantara-chat"]
+upstreams = ["fixed-chat"]
 context_window = 8192
 max_output_tokens = 4096
 bytes_per_token_min = 2.0
@@ -210,10 +226,18 @@ async def _prepare(database_url: str) -> tuple[str, ...]:
     try:
         await migrate(connection)
         async with connection.transaction():
-            await apply_seed(connection, SystemClock(), load_seed(SEED_FILES))
+            await apply_seed(connection, SystemClock(), _with_chat_model(load_seed(SEED_FILES)))
         return tuple([await _make_key(connection, number) for number in range(ACCOUNTS)])
     finally:
         await connection.close()
+
+
+def _with_chat_model(seed: Seed) -> Seed:
+    books = tuple(
+        msgspec.structs.replace(book, rates={**book.rates, CHAT_MODEL: book.rates[MODEL]})
+        for book in seed.price_books
+    )
+    return msgspec.structs.replace(seed, price_books=books)
 
 
 async def _make_key(connection: "asyncpg.Connection[asyncpg.Record]", number: int) -> str:
