@@ -107,6 +107,16 @@ async def price_of(db: Db, plan: Plan, currency: Currency) -> Price:
     return price
 
 
+async def prices_of(db: Db, sold: list[Plan], currency: Currency) -> dict[str, Price]:
+    """Return the prices of those plans that are sold in a currency, by plan."""
+    found = {}
+    for want in wanted_prices(sold):
+        price = await store.find_price(db, want.lookup_key) if want.currency is currency else None
+        if price is not None:
+            found[price.plan_id] = price
+    return found
+
+
 async def _known(stripe: Stripe, lookup_keys: list[str], meters: set[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for start in range(0, len(lookup_keys), LOOKUP_KEYS_AT_ONCE):

@@ -28,12 +28,13 @@ from billing.subscriptions.model import (
     Subscription,
     current,
 )
+from billing.subscriptions.offers import Offer, Standing, Step, change_step, held_plan, offers
 from billing.subscriptions.refreshing import refresh_subscription, save_fetched
 from billing.subscriptions.store import Session
 from gateway.accounts import service as accounts
 from gateway.accounts.model import Account
 from gateway.clock import Clock, month_end, month_of
-from gateway.db.pool import Pool
+from gateway.db.pool import Db, Pool
 from gateway.errors import InvalidValue
 from gateway.ids import uuid7
 from gateway.plans import service as plans
@@ -129,21 +130,23 @@ class Subscriptions:
         price = await self._price(account, plan_id)
         if plan_id == subscription.plan_id:
             raise InvalidValue(f"The plan {plan_id!r} is chosen already.", param="plan")
-        held = self._held_plan(subscription)
-        if price.kind == catalogue.METERED:
+        now = self._clock.now()
+        held = held_plan(subscription, now)
+        paid_plan = (held or subscription.plan_id) if subscription.flat_item_id else None
+        paid = await self._price(account, paid_plan) if paid_plan else None
+        step = change_step(price, subscription, paid, held=held)
+        if step is Step.TO_METERED:
             return await self._change(subscription, _to_metered(subscription, price))
-        if subscription.flat_item_id is None:
+        if paid is None:
             return await self._change(subscription, _charged_now([{"price": price.price_id, "quantity": 1}]))
-        paid_plan = held or subscription.plan_id
-        assert paid_plan is not None
-        paid = await self._price(account, paid_plan)
-        if int(price.unit_amount_decimal) < int(paid.unit_amount_decimal):
-            return await self._change(subscription, _later(subscription, price, paid_plan))
+        if step is Step.CHEAPER:
+            return await self._change(subscription, _later(subscription, price, paid.plan_id))
         if held is not None:
             # What is paid for already must not be paid for again: back to it first.
             entitlement = await self._change(subscription, _back(subscription, paid))
-            if plan_id == held:
+            if step is Step.BACK:
                 return entitlement
+        assert subscription.flat_item_id is not None
         return await self._change(
             subscription,
             _charged_now([{"id": subscription.flat_item_id, "price": price.price_id, "quantity": 1}]),
@@ -170,10 +173,6 @@ class Subscriptions:
         if subscription is None:
             raise NotSubscribed
         return subscription
-
-    def _held_plan(self, subscription: Subscription) -> str | None:
-        until = subscription.held_until
-        return subscription.held_plan_id if until is not None and self._clock.now() < until else None
 
     async def _change(self, subscription: Subscription, params: Params) -> Entitlement:
         asked_at = self._clock.now()
@@ -228,6 +227,21 @@ class Subscriptions:
                 await store.end_session(self._db, session_id, "expired")
             except StripeRefused:
                 await refresh_session(self._db, self._clock, self._stripe, session_id, self._grace)
+
+
+async def offers_to(db: Db, clock: Clock, account: Account) -> list[Offer]:
+    """Say of every plan that is sold what choosing it would be and cost at this moment; nothing is asked of Stripe."""
+    sold = [plan for plan in await plans.list_plans(db) if plan.plan_id not in NOT_SOLD_ONLINE]
+    subscription = current(await store.subscriptions_of(db, account.account_id))
+    now = clock.now()
+    standing = Standing(
+        plan_id=account.plan_id,
+        subscription=subscription,
+        held=held_plan(subscription, now) if subscription else None,
+        prices=await catalogue.prices_of(db, sold, account.currency),
+        now=now,
+    )
+    return offers(sold, standing)
 
 
 async def refresh_session(
