@@ -17,11 +17,12 @@ from admin.portal.groups import DEV_GROUPS, GROUPS, template_folders
 from admin.settings import PortalSettings, load_portal_settings
 from admin.web.admission import Access, admit
 from admin.web.assets import Assets
-from admin.web.csp import policy
+from admin.web.csp import SOURCES, payment_pages, policy
 from admin.web.errors import answer_error
-from admin.web.parts import Parts
+from admin.web.parts import Parts, Till
 from admin.web.templates import Templates
 from billing.settings import StripeSettings, load_stripe_settings
+from billing.stripe.client import Stripe
 from billing.webhooks.http import endpoints
 from gateway.clock import Clock, SystemClock
 from gateway.db.pool import Pool, open_pool, pinger
@@ -37,7 +38,6 @@ log = get_logger("portal")
 APPLICATION = "nusagate-admin"
 YEAR_S = 365 * 24 * 3600
 SECURITY_HEADERS = (
-    (b"content-security-policy", policy().encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
@@ -85,20 +85,26 @@ async def readyz(request: Lookup) -> Response[dict[str, Any]]:
 
 
 @contextlib.asynccontextmanager
-async def open_parts(settings: PortalSettings, clock: Clock) -> AsyncIterator[Parts]:
+async def open_parts(
+    settings: PortalSettings, clock: Clock, stripe: StripeSettings | None
+) -> AsyncIterator[Parts]:
     """Make the parts, and close them."""
     db = await open_pool(settings.base.database_url, settings.base.limits, application=APPLICATION)
+    till = Till(stripe=Stripe(stripe), limits=stripe.limits) if stripe else None
     try:
-        yield join_parts(settings, clock, db)
+        yield join_parts(settings, clock, db, till)
     finally:
+        if till is not None:
+            await till.stripe.close()
         await db.close()
 
 
-def join_parts(settings: PortalSettings, clock: Clock, db: Any) -> Parts:
+def join_parts(settings: PortalSettings, clock: Clock, db: Any, till: Till | None = None) -> Parts:
     """Join the parts on an open pool."""
     assets = Assets()
     return Parts(
         settings=settings,
+        till=till,
         door=Door(
             clock=clock,
             keyring=Keyring(settings.session_secrets),
@@ -124,7 +130,12 @@ class AdminApp:
     ) -> None:
         self._open_parts = open_parts
         self._webhooks = endpoints(self._pool, SystemClock(), stripe) if stripe else {}
-        self._headers = SECURITY_HEADERS + (HTTPS_HEADERS if settings.secure else ())
+        pages = payment_pages(stripe.api_base) if stripe else ()
+        self._headers = (
+            (b"content-security-policy", policy(SOURCES + pages).encode()),
+            *SECURITY_HEADERS,
+            *(HTTPS_HEADERS if settings.secure else ()),
+        )
         groups = {**GROUPS, **(DEV_GROUPS if settings.mail_on_page else {})}
         self.framework = Litestar(
             [get_asset, robots, healthz, readyz, *(route for routes in groups.values() for route in routes)],
@@ -187,4 +198,4 @@ def create_app() -> AdminApp:
     settings = load_portal_settings(os.environ)
     configure_logging(json_lines=settings.base.json_logs)
     stripe = load_stripe_settings(os.environ)
-    return AdminApp(settings, lambda: open_parts(settings, SystemClock()), stripe)
+    return AdminApp(settings, lambda: open_parts(settings, SystemClock(), stripe), stripe)

@@ -25,6 +25,7 @@ pytest_plugins = [
     "tests.plugins.portal",
     "tests.plugins.redis",
     "tests.plugins.shop",
+    "tests.plugins.paying",
 ]
 
 EMPTY = """

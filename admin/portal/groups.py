@@ -5,6 +5,7 @@ from pathlib import Path
 
 from litestar.handlers import HTTPRouteHandler
 
+from admin.portal.billing.routes import ROUTES as BILLING_ROUTES
 from admin.portal.dev.routes import ROUTES as DEV_ROUTES
 from admin.portal.entry.routes import ROUTES as ENTRY_ROUTES
 from admin.portal.home.routes import ROUTES as HOME_ROUTES
@@ -21,6 +22,7 @@ GROUPS: Mapping[str, list[HTTPRouteHandler]] = {
     "keys": KEYS_ROUTES,
     "usage": USAGE_ROUTES,
     "limits": LIMITS_ROUTES,
+    "billing": BILLING_ROUTES,
     "settings": SETTINGS_ROUTES,
 }
 """The groups that everybody's portal has."""

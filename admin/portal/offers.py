@@ -6,6 +6,7 @@ from pathlib import Path
 from admin.web.parts import Parts
 from gateway.errors import ConfigurationError
 from gateway.prices import service as prices
+from gateway.prices.model import ModelRates
 from gateway.units import Currency
 from gateway.upstream.catalogue import load_catalogue
 
@@ -19,6 +20,13 @@ async def models_offered(parts: Parts, currency: Currency) -> list[str]:
     priced = [model for book in books for model in book.rates]
     served = _served(parts.settings.base.config_path)
     return [model for model in served if model in priced] or priced or ["model"]
+
+
+async def rates_offered(parts: Parts, currency: Currency) -> list[tuple[str, ModelRates]]:
+    """Return the models that are offered with what a million of their tokens costs now, in micro-currency."""
+    books = await prices.books_at(parts.db, parts.door.clock.now(), currency)
+    rates = {model: found for book in books for model, found in book.rates.items()}
+    return [(model, rates[model]) for model in await models_offered(parts, currency) if model in rates]
 
 
 def _served(path: Path) -> list[str]:

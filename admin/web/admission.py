@@ -26,6 +26,7 @@ from admin.web.visitor import (
     set_cookie,
     theme_of,
 )
+from billing.subscriptions.store import find_entitlement
 from gateway.errors import InvalidValue, NusagateError
 from gateway.http.reading import RequestHeaders, client_address
 
@@ -71,6 +72,7 @@ async def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
         return
     if visitor.session is None:
         raise LoginNeeded
+    visitor.standing = await find_entitlement(parts.db, visitor.session.person.account_id)
     if access is Access.CONFIRMED and not sessions.is_confirmed(parts.door, visitor.session):
         raise ConfirmationNeeded
 

@@ -1,5 +1,7 @@
 """The Content-Security-Policy as data: nothing is allowed, and every exception says why."""
 
+from urllib.parse import urlsplit
+
 import msgspec
 
 
@@ -25,7 +27,27 @@ SOURCES = (
     Source("frame-ancestors", "'none'", "nobody may put a page of ours in a frame and catch its clicks"),
 )
 
+# A form that is answered with a redirect counts as sent to where the redirect leads.
+STRIPE_PAGES = (
+    Source("form-action", "https://checkout.stripe.com", "plans and credit are paid on a page of Stripe's"),
+    Source(
+        "form-action", "https://billing.stripe.com", "cards and unpaid invoices are on a page of Stripe's"
+    ),
+)
+
+
+def payment_pages(stripe_address: str | None) -> tuple[Source, ...]:
+    """List where payments are made: at Stripe, or at another address that stands in for it."""
+    if stripe_address is None:
+        return STRIPE_PAGES
+    address = urlsplit(stripe_address)
+    origin = f"{address.scheme}://{address.netloc}"
+    return (Source("form-action", origin, "the pages of what stands in for Stripe on this machine"),)
+
 
 def policy(sources: tuple[Source, ...] = SOURCES) -> str:
-    """Write the header."""
-    return "; ".join(f"{source.directive} {source.allowed}" for source in sources)
+    """Write the header, the exceptions of one directive together."""
+    directives: dict[str, list[str]] = {}
+    for source in sources:
+        directives.setdefault(source.directive, []).append(source.allowed)
+    return "; ".join(f"{directive} {' '.join(allowed)}" for directive, allowed in directives.items())

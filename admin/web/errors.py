@@ -25,6 +25,15 @@ UNAVAILABLE = 503
 
 STATUSES = {
     "account_not_found": 404,
+    "card_declined": 402,
+    "checkout_not_found": 404,
+    "invoice_not_found": 404,
+    "not_sold": 404,
+    "offer_changed": 409,
+    "paying_away": 503,
+    "paying_not_set_up": 503,
+    "paying_refused": 502,
+    "paying_unclear": 504,
     "forged_request": 403,
     "key_not_active": 409,
     "key_not_found": 404,

@@ -1,6 +1,7 @@
 """Numbers, money and moments as a reader of a language expects them; exact, and never a float near tokens or money."""
 
 import zoneinfo
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -11,11 +12,13 @@ from babel.numbers import format_decimal, format_percent
 from markupsafe import Markup
 
 from admin.access.model import Language
+from billing.stripe.money import STRIPE_MONEY
 from gateway.clock import format_utc
-from gateway.units import Currency
+from gateway.units import PICO_DIGITS, AmountPico, Currency, format_amount
 
 SIGNS = {Currency.IDR: "Rp", Currency.USD: "US$"}
 HUNDRED = 100
+TWO = 2
 LESS_THAN_A_MINUTE = timedelta(minutes=1)
 
 
@@ -37,9 +40,18 @@ class Formats:
 
     def money(self, amount: str, currency: str) -> str:
         """Write an exact amount of the ledger with all its digits, ``Rp 0.0225``."""
-        value = Decimal(amount)
-        written = format_decimal(value, format="#,##0.############", locale=self._locale)
-        return f"{SIGNS[Currency(currency)]} {written}"
+        return self._signed(Decimal(amount), currency, "#,##0.############")
+
+    def minor(self, amount_minor: int, currency: str) -> str:
+        """Write an amount in Stripe's minor units as an invoice does, ``Rp 9,999.00``."""
+        exponent = STRIPE_MONEY[Currency(currency)].minor_exponent
+        value = Decimal(amount_minor).scaleb(-exponent)
+        return self._signed(value, currency, f"#,##0.{'0' * exponent}")
+
+    def amount(self, amount_pico: int, currency: str, decimals: int = 0) -> str:
+        """Write an exact amount in pico-currency with at least so many decimals, so that a column of them is even."""
+        value = Decimal(amount_pico).scaleb(-PICO_DIGITS)
+        return self._signed(value, currency, f"#,##0.{'0' * decimals}{'#' * (PICO_DIGITS - decimals)}")
 
     def price(self, amount_micro: int, currency: str) -> str:
         """Write a price given in micro-units, ``Rp 9,999``."""
@@ -48,6 +60,10 @@ class Formats:
     def day(self, moment: datetime) -> str:
         """Write a UTC day, ``1 Dec 2026``."""
         return format_date(moment.astimezone(UTC), format="d MMM y", locale=self._locale)
+
+    def month(self, moment: datetime) -> str:
+        """Write a UTC month, ``December 2026``."""
+        return format_date(moment.astimezone(UTC), format="LLLL y", locale=self._locale)
 
     def moment(self, moment: datetime) -> Markup:
         """Write a moment in UTC, for the reader's browser to write in the reader's zone."""
@@ -76,6 +92,10 @@ class Formats:
             format_utc(moment), f"{self._utc(moment, 'd MMM HH:mm')} UTC ({here})"
         )
 
+    def _signed(self, value: Decimal, currency: str, pattern: str) -> str:
+        written = format_decimal(abs(value), format=pattern, locale=self._locale)
+        return f"{'-' if value < 0 else ''}{SIGNS[Currency(currency)]} {written}"
+
     def _utc(self, moment: datetime, pattern: str) -> str:
         return format_datetime(moment.astimezone(UTC), format=pattern, locale=self._locale)
 
@@ -84,6 +104,16 @@ class Formats:
 def locale_of(language: Language) -> Locale:
     """Return Babel's locale of a language."""
     return Locale.parse(language.value)
+
+
+def decimals_of(amounts_pico: Iterable[int]) -> int:
+    """Return how many decimals the longest of some exact amounts has, at least the two that money has."""
+    return max((_decimals(amount) for amount in amounts_pico), default=TWO)
+
+
+def _decimals(amount_pico: int) -> int:
+    _, _, rest = format_amount(AmountPico(amount_pico)).partition(".")
+    return max(TWO, len(rest))
 
 
 def percent_of(used: int, limit: int) -> int:

@@ -14,6 +14,8 @@ from gateway.keys.model import KeyNotActive, TooManyKeys
 
 OK = 200
 SEE_OTHER = 303
+STOP_POLLING = 286
+"""The status by which htmx stops asking again; see https://htmx.org/attributes/hx-trigger/#polling."""
 NO_STORE = "no-store"
 PRIVATE = "private, no-cache"
 
@@ -60,8 +62,13 @@ def redirect(request: PageRequest, path: str, *, notice: str | None = None) -> R
     if notice is not None:
         assert notice in NOTICES
         keep_cookie(request, CookieName.NOTICE, notice, max_age_s=NOTICE_S)
+    return leave(path)
+
+
+def leave(address: str) -> Response[str]:
+    """Send the visitor on to a page of Stripe's, whose address Stripe gave."""
     response = Response("", status_code=SEE_OTHER, media_type=MediaType.TEXT)
-    response.headers["location"] = path
+    response.headers["location"] = address
     response.headers["cache-control"] = NO_STORE
     return response
 

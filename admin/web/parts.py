@@ -11,15 +11,25 @@ from admin.settings import PortalSettings
 from admin.web.assets import Assets
 from admin.web.templates import Templates
 from admin.web.visitor import Visitor, visitor_of
+from billing.settings import StripeLimits
+from billing.stripe.client import Stripe
 from gateway.db.pool import Pool
 
 PageRequest: TypeAlias = Request[Any, Any, State]
 
 
+class Till(msgspec.Struct, frozen=True, kw_only=True):
+    """How money is taken: the connection to Stripe, and the bounds on what it is asked."""
+
+    stripe: Stripe
+    limits: StripeLimits
+
+
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything behind the pages."""
+    """Everything behind the pages; ``till`` is ``None`` where there is no Stripe."""
 
     settings: PortalSettings
+    till: Till | None
     door: Door
     db: Pool
     assets: Assets

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, PrefixLoader, StrictUndefined
 from admin.access.model import Language
 from admin.web.assets import Assets
 from admin.web.browsers import browser_name
-from admin.web.formats import Formats, percent_of
+from admin.web.formats import Formats, decimals_of, percent_of
 from admin.web.i18n import translator_of
 from gateway.clock import Clock
 
@@ -53,12 +53,19 @@ def _environment(
         number=formats.number,
         money=formats.money,
         price=formats.price,
+        minor=formats.minor,
+        amount=formats.amount,
+        month=formats.month,
         day=formats.day,
         moment=formats.moment,
         reset=formats.reset,
         ago=lambda moment: formats.ago(moment, clock.now()),
     )
     environment.globals.update(
-        asset=assets.url, percent=formats.percent, percent_of=percent_of, browser_name=browser_name
+        asset=assets.url,
+        percent=formats.percent,
+        percent_of=percent_of,
+        decimals_of=decimals_of,
+        browser_name=browser_name,
     )
     return environment

@@ -10,6 +10,7 @@ from admin.access.door import Caller
 from admin.access.keyring import TOKEN_LENGTH_MAX
 from admin.access.model import Language, Session
 from admin.web.i18n import Translator, preferred, translator_of
+from billing.subscriptions.model import Entitlement
 
 YEAR_S = 365 * 24 * 3600
 NOTICE_S = 60
@@ -38,7 +39,8 @@ class Visitor(msgspec.Struct, kw_only=True):
     """What is known of whoever sent a request.
 
     ``binding`` is what form tokens of this browser are bound to: its session's token, or its visitor's token.
-    ``pending`` is a session that still waits for its second factor.
+    ``pending`` is a session that still waits for its second factor. ``standing`` is what the account of somebody who is
+    inside is entitled to, as far as a subscription or a payment has decided it.
     """
 
     language: Language
@@ -49,6 +51,7 @@ class Visitor(msgspec.Struct, kw_only=True):
     form_token: str
     session: Session | None = None
     pending: Session | None = None
+    standing: Entitlement | None = None
     notice: str | None = None
     cookies: dict[CookieName, str]
 

@@ -33,6 +33,10 @@ SELECT COALESCE(sum(e.amount_pico), 0) FROM credit_entry e WHERE e.credit_accoun
 SELECT transfer_key, amount_pico, reason, actor, created_at FROM credit_entry
 WHERE credit_account_id = $1 ORDER BY created_at DESC, transfer_key LIMIT $2;
 
+-- is_posted
+-- Whether a transfer has happened.
+SELECT EXISTS (SELECT FROM credit_entry WHERE transfer_key = $1);
+
 -- begin_month
 -- A month of use that nobody has looked at yet: with what was used before there was credit, or with nothing.
 INSERT INTO credit_usage (account_id, period, seen_pico, posted_at)

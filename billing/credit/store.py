@@ -58,6 +58,11 @@ async def latest_entries(db: Db, credit_account_id: UUID, limit: int) -> list[Cr
     return [CreditEntry(**{**row, "amount_pico": int(row["amount_pico"])}) for row in rows]
 
 
+async def is_posted(db: Db, transfer_key: str) -> bool:
+    """Tell whether a transfer has happened."""
+    return bool(await db.fetchval(QUERIES["is_posted"], transfer_key))
+
+
 async def lock_months(connection: Connection, account_id: UUID, now: datetime) -> list[MonthOfUse]:
     """Hold this month of use and the one before until the transaction ends."""
     months = months_around(now)

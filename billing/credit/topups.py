@@ -6,6 +6,7 @@ from uuid import UUID
 import msgspec
 import stripe as sdk_types
 
+from billing.credit import store
 from billing.credit.model import Side, Transfer
 from billing.credit.service import credit
 from billing.customers import service as customers
@@ -18,7 +19,7 @@ from billing.subscriptions.store import Session
 from gateway.accounts import service as accounts
 from gateway.accounts.model import Account
 from gateway.clock import Clock
-from gateway.db.pool import Pool
+from gateway.db.pool import Db, Pool
 from gateway.errors import InvalidValue
 from gateway.ids import uuid7
 from gateway.units import Currency
@@ -100,6 +101,11 @@ async def refresh_top_up(
     return kept.account_id
 
 
+async def is_credited(db: Db, kept: Session) -> bool:
+    """Tell whether the money of a session has become credit."""
+    return await store.is_posted(db, _key(kept))
+
+
 def to_pico(amount_minor: int, currency: Currency) -> int:
     """Write minor units as pico-currency, exactly."""
     return amount_minor * int(10 ** (PICO_EXPONENT - STRIPE_MONEY[currency].minor_exponent))
@@ -108,7 +114,7 @@ def to_pico(amount_minor: int, currency: Currency) -> int:
 def _transfer(kept: Session) -> Transfer:
     assert kept.amount_minor is not None
     return Transfer(
-        key=f"checkout:{kept.session_id}",
+        key=_key(kept),
         owner_id=kept.account_id,
         currency=kept.currency,
         side=Side.PAID_IN,
@@ -116,6 +122,10 @@ def _transfer(kept: Session) -> Transfer:
         reason="paid in",
         actor="stripe",
     )
+
+
+def _key(kept: Session) -> str:
+    return f"checkout:{kept.session_id}"
 
 
 def _params(

@@ -33,6 +33,17 @@ SELECT invoice_id, account_id, customer_id, subscription_id, number, status, bil
     finalized_at, paid_at, hosted_url, pdf_url, lines, asked_at
 FROM stripe_invoice WHERE account_id = $1 AND created_at >= $2 AND created_at < $3 ORDER BY created_at, invoice_id;
 
+-- find_invoice
+-- One invoice of an account.
+SELECT invoice_id, account_id, customer_id, subscription_id, number, status, billing_reason, currency, period_start,
+    period_end, total, amount_due, amount_paid, amount_remaining, attempt_count, next_attempt_at, created_at,
+    finalized_at, paid_at, hosted_url, pdf_url, lines, asked_at
+FROM stripe_invoice WHERE invoice_id = $1 AND account_id = $2;
+
+-- months_of
+-- The months in which an account used anything, newest first.
+SELECT DISTINCT period FROM account_period_total WHERE account_id = $1 ORDER BY period DESC LIMIT $2;
+
 -- metered_prices
 -- Those of some prices that bill usage.
 SELECT price_id FROM stripe_price WHERE price_id = ANY ($1::text[]) AND kind = 'metered';

@@ -46,6 +46,17 @@ async def invoices_between(db: Db, account_id: UUID, start: datetime, end: datet
     return [_invoice(row) for row in await db.fetch(QUERIES["invoices_between"], account_id, start, end)]
 
 
+async def find_invoice(db: Db, account_id: UUID, invoice_id: str) -> Invoice | None:
+    """Read an invoice of an account; ``None`` for one that is not there, or somebody else's."""
+    row = await db.fetchrow(QUERIES["find_invoice"], invoice_id, account_id)
+    return _invoice(row) if row else None
+
+
+async def months_of(db: Db, account_id: UUID, limit: int) -> list[Month]:
+    """Read the months in which an account used anything, newest first."""
+    return [Month(row["period"]) for row in await db.fetch(QUERIES["months_of"], account_id, limit)]
+
+
 async def metered_prices(db: Db, price_ids: Collection[str]) -> frozenset[str]:
     """Choose those of some prices that bill usage."""
     rows = await db.fetch(QUERIES["metered_prices"], list(price_ids))

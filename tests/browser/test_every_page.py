@@ -20,8 +20,13 @@ VENDOR = Path(__file__).parent / "vendor"
 AXE = (VENDOR / "axe.min.js").read_text(encoding="utf-8")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 RUN = f"axe.run(document, {{runOnly: {json.dumps(RULES)}}})"
-NO_PAGES = frozenset({"/usage.csv", "/start/call", "/verify", "/reset/new", "/login/code", "/signup/sent"})
-"""No pages, or pages that need a link of a mail; the walk of sign-up and the tests of access see those."""
+NO_PAGES = frozenset(
+    {
+        *("/usage.csv", "/start/call", "/verify", "/reset/new", "/login/code", "/signup/sent"),
+        *("/billing/statement.csv", "/billing/paid", "/billing/paid/state"),
+    }
+)
+"""No pages, or pages that need a link of a mail or a payment; the walks of sign-up and of paying see those."""
 
 
 def pages(access: set[Access]) -> list[str]:

@@ -41,6 +41,8 @@ def filled(path: str, key_id: UUID = NOBODY) -> str:
         path.replace("{key_id:uuid}", str(key_id))
         .replace("{session_id:uuid}", str(key_id))
         .replace("{name:path}", "css/tokens.css")
+        .replace("{plan_id:str}", "basic")
+        .replace("{invoice_id:str}", "in_1")
     )
 
 
@@ -61,7 +63,7 @@ def test_the_routes_that_need_no_login_are_exactly_these():
     assert assets == {"GET /static/{name:path}", "GET /robots.txt", "GET /healthz", "GET /readyz"}
 
 
-def test_keys_and_the_account_ask_for_a_fresh_proof():
+def test_keys_money_and_the_account_ask_for_a_fresh_proof():
     changing = {f"{method} {path}" for method, path, access in ROUTES if access is Access.CONFIRMED}
     assert changing == {
         "POST /start/key", "GET /keys/new", "POST /keys/new",
@@ -69,6 +71,9 @@ def test_keys_and_the_account_ask_for_a_fresh_proof():
         "GET /keys/{key_id:uuid}/revoke", "POST /keys/{key_id:uuid}/revoke",
         "GET /settings/second-factor", "POST /settings/second-factor",
         "POST /settings/recovery", "GET /settings/close", "POST /settings/close",
+        "POST /billing/portal", "GET /billing/plans/{plan_id:str}", "POST /billing/plans/{plan_id:str}",
+        "GET /billing/cancel", "POST /billing/cancel", "POST /billing/keep",
+        "GET /billing/cap", "POST /billing/cap", "POST /billing/cap/remove", "GET /billing/credit", "POST /billing/credit",
     }  # fmt: skip
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from admin.app import AdminApp, join_parts
 from admin.settings import PortalSettings, load_portal_settings
-from admin.web.parts import Parts
+from admin.web.parts import Parts, Till
+from billing.settings import StripeSettings
 from gateway.db.pool import Pool
 from tests.plugins.cast import PEPPERS, MovableClock
 
@@ -33,12 +34,20 @@ def portal_settings(**environ: str) -> PortalSettings:
 class Portal:
     """The application and its parts; the clock is the test's."""
 
-    def __init__(self, db: Pool, clock: MovableClock, settings: PortalSettings) -> None:
+    def __init__(
+        self,
+        db: Pool,
+        clock: MovableClock,
+        settings: PortalSettings,
+        *,
+        stripe: StripeSettings | None = None,
+        till: Till | None = None,
+    ) -> None:
         self.db = db
         self.clock = clock
         self.settings = settings
-        self.parts: Parts = join_parts(settings, clock, db)
-        self.app = AdminApp(settings, lambda: None)
+        self.parts: Parts = join_parts(settings, clock, db, till)
+        self.app = AdminApp(settings, lambda: None, stripe)
         self.app.framework.state["parts"] = self.parts
 
     def browser(self, *, network: str = "192.0.2.1", **headers: str) -> "Browser":
@@ -89,12 +98,13 @@ class Browser:
         headers: dict[str, str] | None = None,
         csrf: str | None = None,
         fields: dict[str, object] | None = None,
+        follow: bool = True,
         **more: object,
     ):
         """Send a form as a browser does from a page of the same origin."""
         sent = {"csrf": await self.token() if csrf is None else csrf, **(fields or {}), **more}
         own = {"origin": ORIGIN, "sec-fetch-site": "same-origin"}
-        return await self.client.post(path, data=sent, headers=own | (headers or {}))
+        return await self.client.post(path, data=sent, headers=own | (headers or {}), follow_redirects=follow)
 
     async def join(self, email: str, password: str = PASSWORD) -> "Browser":
         """Sign up, follow the link, and be inside."""

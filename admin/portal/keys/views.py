@@ -7,17 +7,10 @@ from uuid import UUID
 
 import msgspec
 
-from admin.access.model import AccessError
+from admin.portal.amounts import FormRefused, tokens_of
 from admin.web.i18n import mark
 from admin.web.pages import Problem
 from gateway.keys.model import NAME_LENGTH_MAX, ApiKey, KeyScopes, KeyStatus
-from gateway.plans.model import LIMIT_MAX
-
-
-class FormRefused(AccessError):
-    """Something in the form cannot be right."""
-
-    code = "form_refused"
 
 
 class Expiry(StrEnum):
@@ -140,7 +133,7 @@ def scopes_of(form: NewKeyForm, models: list[str], now: datetime) -> KeyScopes:
     return KeyScopes(
         name=name,
         expires_at=_expiry(form, now),
-        monthly_tokens=_cap(form.monthly_tokens),
+        monthly_tokens=tokens_of(form.monthly_tokens, least=1, param="monthly_tokens"),
         models=tuple(form.models) or None,
         ip_ranges=_ranges(form.ip_ranges),
     )
@@ -169,17 +162,6 @@ def _expiry(form: NewKeyForm, now: datetime) -> datetime | None:
     if ends_at <= now:
         raise FormRefused("This day is over already.", param="expires_on")
     return ends_at
-
-
-def _cap(text: str) -> int | None:
-    digits = text.strip().replace(",", "").replace(".", "").replace(" ", "")
-    if not digits:
-        return None
-    if not digits.isascii() or not digits.isdigit() or not 1 <= int(digits[:20]) <= LIMIT_MAX:
-        raise FormRefused(
-            "Write the cap as a whole number of tokens, or leave it empty.", param="monthly_tokens"
-        )
-    return int(digits)
 
 
 def _ranges(text: str) -> tuple[str, ...] | None:

@@ -1,13 +1,18 @@
 """The page of limits: a row for each, with what is used of it and what a request beyond it gets."""
 
 import msgspec
-from litestar import Response, get
+from litestar import Response, get, post
 
-from admin.portal.limits.views import LimitRow, LimitsPage
+from admin.portal.amounts import FormRefused
+from admin.portal.billing.overview import find_cap, find_credit
+from admin.portal.limits.views import AlertsForm, LimitRow, LimitsPage
 from admin.web.admission import Access
+from admin.web.forms import read_form
 from admin.web.i18n import mark
-from admin.web.pages import page
+from admin.web.pages import page, redirect
 from admin.web.parts import PageRequest, parts_of, visitor_in
+from billing.caps import alerts
+from billing.caps.model import THRESHOLDS
 from gateway.accounts import service as accounts
 from gateway.accounts.model import Account, LimitName
 from gateway.clock import Month, day_of, format_utc, month_end, month_of
@@ -49,9 +54,27 @@ async def limits_page(request: PageRequest) -> Response[str]:
     view = LimitsPage(
         plan=await plans.get_plan(parts.db, account.plan_id),
         rows=[_row(account, name, used.get(name)) for name in LimitName],
+        cap=await find_cap(parts, account.account_id),
+        credit=await find_credit(parts, account.account_id),
+        currency=account.currency,
+        thresholds=THRESHOLDS[::-1],
+        percents=await alerts.choice(parts.db, account.account_id),
         sample=_sample(account, used[LimitName.MONTHLY_TOKENS], month),
     )
     return page(request, "limits/limits.html", view)
+
+
+@post("/limits/alerts", access=Access.PERSON, back="/limits")
+async def choose_alerts(request: PageRequest) -> Response[str]:
+    """Keep at which percents of a limit there is mail."""
+    parts, visitor = parts_of(request), visitor_in(request)
+    form = await read_form(request, AlertsForm)
+    known = {str(percent): percent for percent in THRESHOLDS}
+    if not set(form.percents) <= set(known):
+        raise FormRefused("Mail is sent at 50, 80 and 100 percent.", param="percents")
+    chosen = [known[percent] for percent in form.percents]
+    await alerts.choose(parts.db, parts.door.clock, visitor.inside.person.account_id, chosen)
+    return redirect(request, "/limits", notice="alerts_saved")
 
 
 def _row(account: Account, name: LimitName, used: int | None) -> LimitRow:
@@ -99,4 +122,4 @@ def _sample(account: Account, used: int, month: Month) -> str | None:
     return msgspec.json.format(body, indent=2).decode()
 
 
-ROUTES = [limits_page]
+ROUTES = [limits_page, choose_alerts]

@@ -9,7 +9,7 @@ from litestar.params import FromPath
 from admin.access import changing, entering, second_factor, sessions
 from admin.access import store as access_store
 from admin.access.totp import enrolment_uri, secret_text
-from admin.portal.keys.views import FormRefused
+from admin.portal.amounts import FormRefused
 from admin.portal.settings.views import (
     CloseForm,
     ClosePage,

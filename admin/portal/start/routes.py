@@ -10,7 +10,7 @@ from admin.portal.start.views import Listening, StartPage
 from admin.reports import store as reports
 from admin.web.admission import Access
 from admin.web.errors import status_of
-from admin.web.pages import REFUSALS, Problem, page, problem_of, render
+from admin.web.pages import REFUSALS, STOP_POLLING, Problem, page, problem_of, render
 from admin.web.parts import PageRequest, Parts, parts_of, visitor_in
 from gateway.accounts import service as accounts
 from gateway.accounts.model import Account
@@ -21,8 +21,6 @@ from gateway.quota import service as quota
 
 FIRST_KEY_NAME = "first key"
 KEY_PLACEHOLDER = "nsk_live_…"
-STOP_POLLING = 286
-"""The status by which htmx stops asking again; see https://htmx.org/attributes/hx-trigger/#polling."""
 
 
 @get("/start", access=Access.PERSON)

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from admin.portal.keys.views import FormRefused
+from admin.portal.amounts import FormRefused
 from admin.reports.model import Call
 from admin.web.i18n import mark
 from gateway.clock import month_end, month_of, month_start
