@@ -19,6 +19,9 @@ from gateway.runtime import metrics
 from gateway.runtime.settings import Limits
 
 SMALL_REST_TOKENS = 256
+WATCH_AFTER_S = 0.1
+"""How long an exchange runs at least, and twice as long at most, before somebody listens for its client's leaving:
+to listen costs a third of what it costs to relay, and most short answers are over by then."""
 
 
 class Overloaded(NusagateError):
@@ -34,6 +37,8 @@ class Exchanges:
         self._limits = limits
         self._running: dict[asyncio.Task[None], Exchange] = {}
         self._drains: Counter[UUID] = Counter()
+        self._unwatched: tuple[list[asyncio.Future[None]], list[asyncio.Future[None]]] = ([], [])
+        self._watch_timer: asyncio.TimerHandle | None = None
         self.draining = False
 
     def check_room(self) -> None:
@@ -52,6 +57,9 @@ class Exchanges:
         self._running[task] = exchange
         metrics.requests_in_flight.inc()
         task.add_done_callback(self._finished)
+        await self._time_to_watch(task)
+        if task.done():
+            return
         # The server reports a disconnect when the client leaves, and also when the answer is complete.
         while (await receive())["type"] != "http.disconnect":
             pass
@@ -72,6 +80,26 @@ class Exchanges:
             exchange.interrupt.trigger(EndReason.DRAINED_AT_SHUTDOWN)
         if self._running:
             await asyncio.wait(self._running)
+
+    def _time_to_watch(self, task: asyncio.Task[None]) -> asyncio.Future[None]:
+        """Return what is done when the exchange is over, or has run for a while."""
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+        task.add_done_callback(lambda _task: over.done() or over.set_result(None))
+        self._unwatched[1].append(over)
+        if self._watch_timer is None:
+            self._watch_timer = loop.call_later(WATCH_AFTER_S, self._watch)
+        return over
+
+    def _watch(self) -> None:
+        """Let those who have run for a while watch their clients; one timer for all of them."""
+        older, younger = self._unwatched
+        for over in older:
+            if not over.done():
+                over.set_result(None)
+        self._unwatched = (younger, [])
+        again = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._watch) if younger else None
+        self._watch_timer = again
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.pop(task).downstream.close()

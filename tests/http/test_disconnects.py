@@ -73,7 +73,7 @@ async def test_a_client_that_leaves_within_its_request_has_asked_nothing(http, g
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_under_drain_the_exact_usage_is_charged(gateway, books, draining, simulator, way):
-    label = await leave_before_the_answer(gateway, books, draining, way, "output=5 delay_ms=150")
+    label = await leave_before_the_answer(gateway, books, draining, way, "output=5 delay_ms=500")
     entry, line = await books.closed(label), simulator.line_of(label)
     assert (entry["end_reason"], entry["usage_source"]) == ("client_gone_drained", "upstream")
     assert entry["quota_tokens"] == line["input_tokens"] + line["output_tokens"]
@@ -90,7 +90,7 @@ async def test_under_cancel_nothing_is_charged_before_the_first_token(gateway, b
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_small_rest_is_read_to_its_end_under_cancel_too(gateway, books, cancelling, simulator, way):
     small = limit_of(WAYS[way][0], SMALL)
-    label = await leave_before_the_answer(gateway, books, cancelling, way, "output=5 delay_ms=150", **small)
+    label = await leave_before_the_answer(gateway, books, cancelling, way, "output=5 delay_ms=500", **small)
     entry, line = await books.closed(label), simulator.line_of(label)
     assert entry["end_reason"] == "client_gone_drained"
     assert entry["quota_tokens"] == line["input_tokens"] + line["output_tokens"]
@@ -101,7 +101,7 @@ async def test_a_small_rest_is_read_to_its_end_under_cancel_too(gateway, books, 
 
 @pytest.mark.parametrize("way", STREAM_WAYS)
 async def test_under_drain_a_stream_is_charged_to_its_end(http, books, draining, simulator, way):
-    left = leave_within_the_stream(http, draining, way, "output=12 pace_ms=20")
+    left = leave_within_the_stream(http, draining, way, "output=12 pace_ms=60")
     entry, line = await books.closed(left.label), simulator.line_of(left.label)
     assert (entry["end_reason"], entry["usage_source"]) == ("client_gone_drained", "upstream")
     assert (line["ending"], entry["output_text_tokens"]) == ("complete", 12)
@@ -111,14 +111,14 @@ async def test_under_drain_a_stream_is_charged_to_its_end(http, books, draining,
 @pytest.mark.parametrize("way", STREAM_WAYS)
 async def test_a_drained_stream_that_closes_without_a_word_was_cut_off(gateway, books, draining, way):
     """However cleanly it was closed: nobody is there to see it, and it costs nothing all the same."""
-    label = await leave_before_the_answer(gateway, books, draining, way, "output=5 delay_ms=150 body=empty")
+    label = await leave_before_the_answer(gateway, books, draining, way, "output=5 delay_ms=500 body=empty")
     assert await books.closed(label) is None
     assert await books.ending(label) == "upstream_reset"
 
 
 async def test_a_drained_stream_that_closes_without_its_end_costs_what_was_delivered(http, books, draining):
     way = "/v1/responses stream over nusantara-responses"
-    left = leave_within_the_stream(http, draining, way, "output=12 pace_ms=20 body=truncated")
+    left = leave_within_the_stream(http, draining, way, "output=12 pace_ms=60 body=truncated")
     entry = await books.closed(left.label)
     assert (entry["end_reason"], entry["usage_source"]) == ("upstream_reset", "estimated")
     assert entry["output_text_tokens"] > estimate_output_tokens(len(left.text.encode()))
