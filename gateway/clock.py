@@ -47,7 +47,8 @@ def monotonic_s() -> float:
 
 def month_of(moment: datetime) -> Month:
     """Name the UTC month that a moment belongs to."""
-    return Month(moment.astimezone(UTC).strftime("%Y-%m"))
+    utc = moment.astimezone(UTC)
+    return Month(f"{utc.year:04}-{utc.month:02}")
 
 
 def day_of(moment: datetime) -> Day:

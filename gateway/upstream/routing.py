@@ -37,7 +37,7 @@ async def open_first(
     The next upstream is tried only after ``UpstreamUnreachable``, when nothing was sent, so no request is
     ever served twice. Every other error, and the last ``UpstreamUnreachable``, goes to the caller.
     """
-    last_error = UpstreamUnreachable()
+    unreachable: UpstreamUnreachable | None = None
     for upstream in model.upstreams:
         call = prepare(upstream)
         try:
@@ -50,7 +50,7 @@ async def open_first(
                 total_timeout_s=total_timeout_s,
             )
         except UpstreamUnreachable as error:
-            last_error = error
+            unreachable = error
             continue
         return OpenedAnswer(upstream, answer)
-    raise last_error
+    raise unreachable or UpstreamUnreachable
