@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from gateway.http.responses_wire import ResponsesWire
+from gateway.http.responses_wire import responses_wire
 from gateway.http.services import Services
 from gateway.keys.model import Endpoint, KeyRecord, check_model
 from gateway.plans.model import Billing
@@ -95,7 +95,7 @@ async def read_responses(services: Services, record: KeyRecord, body: bytes) -> 
         output_tokens=output_wanted(request.max_output_tokens, model.max_output_tokens),
         output_min=output_least(request.max_output_tokens),
         choices=1,
-        make_wire=lambda reservation: ResponsesWire(
+        make_wire=lambda reservation: responses_wire(
             request, conversation, model, reservation, keep_days=limits.stored_response_days
         ),
         headers=DEPRECATED_ALIAS if request.used_max_tokens_alias else (),

@@ -85,7 +85,7 @@ class Exchanges:
         """Return what is done when the exchange is over, or has run for a while."""
         loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()
-        task.add_done_callback(lambda _task: over.done() or over.set_result(None))
+        task.add_done_callback(lambda _task: _finish(over))
         self._unwatched[1].append(over)
         if self._watch_timer is None:
             self._watch_timer = loop.call_later(WATCH_AFTER_S, self._watch)
@@ -95,8 +95,7 @@ class Exchanges:
         """Let those who have run for a while watch their clients; one timer for all of them."""
         older, younger = self._unwatched
         for over in older:
-            if not over.done():
-                over.set_result(None)
+            _finish(over)
         self._unwatched = (younger, [])
         again = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._watch) if younger else None
         self._watch_timer = again
@@ -129,3 +128,8 @@ class Exchanges:
     def _may_drain(self, key_id: UUID) -> bool:
         in_number = self._drains.total() < self._limits.max_drains
         return in_number and self._drains[key_id] < self._limits.max_drains_per_key
+
+
+def _finish(waited_for: asyncio.Future[None]) -> None:
+    if not waited_for.done():
+        waited_for.set_result(None)
