@@ -1,12 +1,12 @@
 """Reading a request: its headers and its body, each within limits that hold before anything is stored."""
 
-import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 from gateway.errors import InvalidJson, InvalidValue, NusagateError
 from gateway.runtime.settings import Limits, Network
+from gateway.runtime.watchdog import Watchdog
 
 Scope: TypeAlias = dict[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
@@ -81,11 +81,17 @@ async def read_body(headers: RequestHeaders, receive: Receive, limits: Limits) -
     announced_bytes = int(announced) if announced is not None and announced.isdigit() else None
     if announced_bytes is not None and announced_bytes > limits.max_body_bytes:
         raise RequestTooLarge(f"The body is larger than {limits.max_body_bytes:,} bytes.")
+    watchdog = Watchdog(limits.body_timeout_s, lambda: _late(limits))
     try:
-        async with asyncio.timeout(limits.body_timeout_s):
-            return await _collect(receive, limits, whole_bytes=announced_bytes)
-    except TimeoutError as error:
-        raise InvalidJson(f"The body did not arrive within {limits.body_timeout_s} s.") from error
+        return await _collect(
+            lambda: watchdog.wait(receive, limits.body_timeout_s), limits, whole_bytes=announced_bytes
+        )
+    finally:
+        watchdog.stop()
+
+
+def _late(limits: Limits) -> InvalidJson:
+    return InvalidJson(f"The body did not arrive within {limits.body_timeout_s} s.")
 
 
 async def _collect(receive: Receive, limits: Limits, *, whole_bytes: int | None) -> bytes:

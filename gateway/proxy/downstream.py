@@ -55,6 +55,14 @@ class Downstream:
             await self._deliver({"type": "http.response.body", "body": body, "more_body": False})
         self.close()
 
+    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a whole answer at once; the server takes it as one, so there is nothing to wait for."""
+        self.started = True
+        if not self.gone:
+            await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
+        if not self.gone:
+            await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
     def close(self) -> None:
         """Stop watching the client, and let go of whoever wanted to know: in a cycle both would wait for the collector."""
         self._on_slow = None

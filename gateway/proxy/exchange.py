@@ -272,6 +272,5 @@ class Exchange:
             if self._error is None
             else self._fail(self._error, self._headers)
         )
-        await self.downstream.start(status, headers)
         failpoint("request.before_last_byte")
-        await self.downstream.finish(body)
+        await self.downstream.answer(status, headers, body)

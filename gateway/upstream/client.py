@@ -23,6 +23,7 @@ from pyreqwest.request import StreamRequest
 from pyreqwest.response import Response
 
 from gateway.errors import NusagateError
+from gateway.runtime.watchdog import Watchdog
 from gateway.units import TOKENS_MAX
 from gateway.upstream.catalogue import Upstream
 from gateway.upstream.errors import (
@@ -31,7 +32,6 @@ from gateway.upstream.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from gateway.upstream.watchdog import Watchdog
 
 __all__ = [
     "UpstreamAnswer",
@@ -169,7 +169,7 @@ class UpstreamClient:
         bounds the whole answer. Errors: ``UpstreamUnreachable`` (nothing was sent), ``UpstreamTimeout``,
         ``UpstreamReset``. Redirects are answers like any other: they are not followed.
         """
-        watchdog = Watchdog(total_timeout_s)
+        watchdog = Watchdog(total_timeout_s, UpstreamTimeout)
         request = self._request(upstream, path, body, request_id=request_id, accept=accept)
         try:
             response = await watchdog.wait(request.__aenter__, upstream.first_byte_timeout_s)

@@ -18,7 +18,7 @@ from gateway.upstream.errors import (
     UpstreamUnreachable,
 )
 from gateway.upstream.routing import UpstreamCall, open_first
-from gateway.upstream.watchdog import Watchdog
+from gateway.runtime.watchdog import Watchdog
 from tests.fakes.processes import free_port, running_simulator
 
 CHAT = "/chat/completions"
@@ -390,7 +390,7 @@ async def test_a_result_in_time_is_handed_on():
         await asyncio.sleep(0)
         return 7
 
-    watchdog = Watchdog(LONG_S)
+    watchdog = Watchdog(LONG_S, UpstreamTimeout)
     assert await watchdog.wait(answer, LONG_S) == 7
     watchdog.stop()
 
@@ -402,12 +402,12 @@ async def test_a_wait_that_swallows_its_cancellation_still_times_out():
         return 7
 
     with pytest.raises(UpstreamTimeout):
-        await Watchdog(LONG_S).wait(stubborn, SHORT_S)
+        await Watchdog(LONG_S, UpstreamTimeout).wait(stubborn, SHORT_S)
     assert asyncio.current_task().cancelling() == 0
 
 
 async def test_a_shorter_wait_after_a_long_one_is_watched_too():
-    watchdog = Watchdog(LONG_S)
+    watchdog = Watchdog(LONG_S, UpstreamTimeout)
     await watchdog.wait(lambda: asyncio.sleep(0), LONG_S)
     with pytest.raises(UpstreamTimeout):
         await watchdog.wait(asyncio.Event().wait, SHORT_S)
@@ -421,7 +421,7 @@ async def test_a_cancellation_from_outside_is_never_taken_for_a_timeout():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
 
-    watchdog = Watchdog(LONG_S)
+    watchdog = Watchdog(LONG_S, UpstreamTimeout)
     waiting = asyncio.create_task(watchdog.wait(stubborn, LONG_S))
     await started.wait()
     waiting.cancel()

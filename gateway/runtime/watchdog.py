@@ -1,4 +1,4 @@
-"""A deadline for every wait on an upstream, at the price of one timer per answer instead of one per chunk.
+"""A deadline for every wait on something outside, at the price of one timer for all of them.
 
 ``asyncio.timeout`` sets and clears a timer around each wait. A stream waits thousands of times and almost
 never too long, so here a wait only notes when it must be over; the one timer looks at that note when it
@@ -9,13 +9,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from gateway.upstream.errors import UpstreamTimeout
-
 T = TypeVar("T")
 
 
 class Watchdog:
-    """Bounds each wait on one answer, and all of them together by ``total_timeout_s`` from now on.
+    """Bounds each wait, and all of them together by ``total_timeout_s`` from now on; raises what ``late`` makes.
 
     All waits are those of one task, whichever waits first: asking each time would cost more than the rest of a wait.
     """
@@ -23,6 +21,7 @@ class Watchdog:
     __slots__ = (
         "_deadline",
         "_fired",
+        "_late",
         "_loop",
         "_task",
         "_timer",
@@ -31,7 +30,8 @@ class Watchdog:
         "_waiting",
     )
 
-    def __init__(self, total_timeout_s: float) -> None:
+    def __init__(self, total_timeout_s: float, late: Callable[[], Exception]) -> None:
+        self._late = late
         self._loop = asyncio.get_running_loop()
         self._total_deadline = self._loop.time() + total_timeout_s
         self._deadline = 0.0
@@ -42,7 +42,7 @@ class Watchdog:
         self._fired = False
 
     async def wait(self, start: Callable[[], Awaitable[T]], timeout_s: float) -> T:
-        """Await what ``start`` returns; ``UpstreamTimeout`` if that takes longer than ``timeout_s`` or is too late.
+        """Await what ``start`` returns; the error of ``late`` if that takes longer than ``timeout_s``.
 
         The client underneath may return a result although its task was cancelled meanwhile, so after every
         wait the task itself is asked: a cancellation is never lost, whoever it came from.
@@ -68,7 +68,7 @@ class Watchdog:
     def _raise_cancellation(self, task: "asyncio.Task[object]", cancellations: int) -> None:
         """Turn our own cancellation into a timeout and pass on anybody else's."""
         if self._fired and task.uncancel() <= cancellations:
-            raise UpstreamTimeout from None
+            raise self._late() from None
         raise asyncio.CancelledError
 
     def _set_deadline(self, timeout_s: float) -> None:
@@ -76,7 +76,7 @@ class Watchdog:
         now = self._loop.time()
         self._deadline = min(now + timeout_s, self._total_deadline)
         if self._deadline <= now:
-            raise UpstreamTimeout
+            raise self._late()
         if self._timer is None or self._deadline < self._timer_at:
             self._arm()
 
