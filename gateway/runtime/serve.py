@@ -9,12 +9,16 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
+
+from gateway.runtime.respawn import Respawning
 
 BACKLOG = 4096
 CONNECTIONS_PER_WORKER = 16_384
@@ -29,7 +33,23 @@ METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class DrainingServer(MPServer):
-    """Granian's server, which says that it is stopping before it stops."""
+    """Granian's server, which says that it is stopping before it stops, and replaces workers as ``respawn`` says."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._respawning = Respawning()
+
+    def _respawn_workers(
+        self, workers: list[int], spawn_target: Any, target_loader: Any, delay: float = 0
+    ) -> None:
+        """Replace workers; granian itself gives up at the second that dies within seconds."""
+        dead = [self.wrks[index] for index in workers if not self.wrks[index].inner.is_alive()]
+        pauses = [self._respawning.died(time.monotonic() - worker.birth) for worker in dead]
+        if None not in pauses:
+            self.main_loop_interrupt.wait(max((pause for pause in pauses if pause), default=0))
+        super()._respawn_workers(workers, spawn_target, target_loader, delay)
+        if None not in pauses:
+            self.respawned_wrks.clear()
 
     def signal_handler_interrupt(self, *args: object, **kwargs: object) -> None:
         """Tell the workers to drain, then stop as granian does."""
