@@ -79,12 +79,15 @@ def load_portal_settings(environ: Mapping[str, str]) -> PortalSettings:
     """Read and check all settings; ``ConfigurationError`` names the variable that is missing or wrong."""
     base = load_settings(environ)
     public = urlsplit(base.public_url)
+    secrets = parse_secrets("NUSAGATE_SESSION_SECRET", read_required(environ, "NUSAGATE_SESSION_SECRET"))
+    if set(secrets.values()) & set(base.peppers.values()):
+        raise ConfigurationError(
+            "NUSAGATE_SESSION_SECRET is a pepper of NUSAGATE_KEY_PEPPER too; one secret, one use"
+        )
     return PortalSettings(
         base=base,
         limits=read_limits(environ, PortalLimits),
-        session_secrets=parse_secrets(
-            "NUSAGATE_SESSION_SECRET", read_required(environ, "NUSAGATE_SESSION_SECRET")
-        ),
+        session_secrets=secrets,
         smtp_url=read_smtp_url(environ, public),
         mail_from=read_optional(environ, "NUSAGATE_MAIL_FROM") or f"Nusagate <no-reply@{public.hostname}>",
         time_zone=_time_zone(read_optional(environ, "NUSAGATE_TIME_ZONE") or DEFAULT_TIME_ZONE),
