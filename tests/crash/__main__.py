@@ -20,7 +20,21 @@ import time
 import traceback
 from pathlib import Path
 
-from tests.crash import caches, clients, databases, kills, machine, months, smuggling, upstreams
+from tests.crash import (
+    caches,
+    clients,
+    databases,
+    herds,
+    histories,
+    kills,
+    machine,
+    months,
+    slow,
+    smuggling,
+    stripe_kills,
+    upstreams,
+    versions,
+)
 from tests.crash.report import print_report, say, summary, write_json
 from tests.crash.scenario import Result, Scenario, run_trial
 from tests.crash.stand import Gateway, Stand
@@ -28,13 +42,18 @@ from tests.fakes.supervisor import Supervisor, Unfit
 
 SCENARIOS: tuple[Scenario, ...] = (
     *kills.SCENARIOS,
+    *stripe_kills.SCENARIOS,
     *caches.SCENARIOS,
+    *herds.SCENARIOS,
     *databases.SCENARIOS,
     *upstreams.SCENARIOS,
     *clients.SCENARIOS,
     *machine.SCENARIOS,
     *months.SCENARIOS,
     *smuggling.SCENARIOS,
+    *slow.SCENARIOS,
+    *versions.SCENARIOS,
+    *histories.SCENARIOS,
 )
 DIALECTS = ("chat", "responses")
 UNFIT = 2
@@ -103,6 +122,8 @@ class _Runs:
                 traceback.print_exc()
             self._shared.pop(scenario.workers, None)
             return
+        if scenario.own_stand:
+            stand.stop()
         result.add(trial, served, violations, time.monotonic() - began)
         shown = ", ".join(f"{count} {how}" for how, count in trial.outcomes.items())
         broken = "" if not (violations or trial.problems) else "  VIOLATED"

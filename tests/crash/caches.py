@@ -1,11 +1,11 @@
 """F3-F6: Redis is killed, frozen, emptied, and brought back with what it knew long ago, under load at the limit."""
 
 import asyncio
+import contextlib
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
-from gateway.runtime.failpoints import NAMES
 from tests.crash.load import Load
 from tests.crash.scenario import Scenario, Trial
 from tests.fakes.servers import RedisServer
@@ -43,35 +43,42 @@ async def restore_old(trial: Trial, redis: RedisServer) -> None:
     await asyncio.to_thread(redis.process.start)
 
 
+@contextlib.asynccontextmanager
+async def redis_of(trial: Trial) -> AsyncIterator[RedisServer]:
+    """A Redis of this trial's own."""
+    redis = RedisServer(trial.stand.supervisor, f"{trial.stand.name}-redis{trial.rng.getrandbits(24):x}")
+    await asyncio.to_thread(redis.process.start)
+    try:
+        yield redis
+    finally:
+        await asyncio.to_thread(redis.process.kill)
+
+
+TROUBLES: tuple[Trouble, ...] = (kill, freeze, empty, restore_old)
+
+
 def under(*troubles: Trouble) -> Callable[[Trial], Awaitable[None]]:
     """Make the strike in which one of these troubles comes every two seconds."""
 
     async def strike(trial: Trial) -> None:
-        redis = RedisServer(trial.stand.supervisor, f"{trial.stand.name}-redis{trial.rng.getrandbits(24):x}")
-        await asyncio.to_thread(redis.process.start)
-        with_redis = {"NUSAGATE_REDIS_URL": redis.url}
-        others = [trial.gateway, *(one for one in trial.stand.gateways if one is not trial.gateway)][:2]
-        for gateway in others:
-            await asyncio.to_thread(gateway.kill)
-            await asyncio.to_thread(gateway.start, with_redis)
-        flowing = asyncio.create_task(trial.traffic.flow())
-        for turn in range(10 if trial.full else 2):
-            await asyncio.sleep(EVERY_S * trial.rng.uniform(0.5, 1))
-            await troubles[turn % len(troubles)](trial, redis)
-        await trial.traffic.answered(5)
-        trial.traffic.stopped = True
-        await flowing
-        for gateway in others:
-            gateway.serving = False
-            await asyncio.to_thread(gateway.drain)
-        await asyncio.to_thread(redis.process.kill)
+        async with redis_of(trial) as redis:
+            with_redis = {"NUSAGATE_REDIS_URL": redis.url}
+            others = [trial.gateway, *(one for one in trial.stand.gateways if one is not trial.gateway)][:2]
+            for gateway in others:
+                await asyncio.to_thread(gateway.kill)
+                await asyncio.to_thread(gateway.start, with_redis)
+            flowing = asyncio.create_task(trial.traffic.flow())
+            for turn in range(10 if trial.full else 2):
+                await asyncio.sleep(EVERY_S * trial.rng.uniform(0.5, 1))
+                await troubles[turn % len(troubles)](trial, redis)
+            await trial.traffic.answered(5)
+            trial.traffic.stopped = True
+            await flowing
+            for gateway in others:
+                gateway.serving = False
+                await asyncio.to_thread(gateway.drain)
 
     return strike
-
-
-def needs_redis_engine() -> str | None:
-    """Whether this version decides limits in Redis."""
-    return None if "request.after_redis_hold" in NAMES else "this version has no Redis engine"
 
 
 AT_THE_LIMIT = Load(clients=24, output=(4, 30), pace_ms=(0, 4))
@@ -80,7 +87,7 @@ ROWS = (
     ("F4", "Redis frozen: Postgres decides, no limit is passed", (freeze,), 1),
     ("F5", "Redis emptied: read anew, no limit is passed", (empty,), 1),
     ("F6", "Redis restored from an old copy: not believed, no limit is passed", (restore_old,), 1),
-    ("F3-F6", "all of it by turns, every two seconds", (kill, freeze, empty, restore_old), 0),
+    ("F3-F6", "all of it by turns, every two seconds", TROUBLES, 0),
 )
 SCENARIOS = tuple(
     Scenario(
@@ -95,7 +102,6 @@ SCENARIOS = tuple(
         allowed=ALLOWED,
         starts_gateway=False,
         flows_at_once=False,
-        needs=needs_redis_engine,
     )
     for name, says, troubles, short in ROWS
 )

@@ -38,9 +38,11 @@ class Connection:
         answer: "Answer",
         *,
         leave_after_bytes: int | None = None,
+        leave_after_s: float | None = None,
         bytes_per_s: int | None = None,
     ) -> None:
         """Send one request and feed what comes back to ``answer``; ``OSError`` or an early end leaves it partial."""
+        loop = asyncio.get_running_loop()
         if self._writer is None:
             self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
         assert self._reader is not None
@@ -54,9 +56,10 @@ class Connection:
             await self._writer.drain()
             if leave_after_bytes == 0:
                 raise Left
+            leaves_at = None if leave_after_s is None else loop.time() + leave_after_s
             while not answer.ended:
                 size = READ_BYTES if bytes_per_s is None else 1
-                chunk = await self._reader.read(size)
+                chunk = await _read_until(self._reader, size, leaves_at)
                 if not chunk:
                     break
                 answer.feed(chunk)
@@ -76,6 +79,17 @@ class Connection:
             writer.transport.abort()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+
+
+async def _read_until(reader: asyncio.StreamReader, size: int, leaves_at: float | None) -> bytes:
+    """Read some bytes; ``Left`` when the moment has come to leave."""
+    if leaves_at is None:
+        return await reader.read(size)
+    try:
+        async with asyncio.timeout_at(leaves_at):
+            return await reader.read(size)
+    except TimeoutError as error:
+        raise Left from error
 
 
 class Answer:

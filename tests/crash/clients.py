@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 
+from tests.crash.caches import redis_of
 from tests.crash.load import Load
 from tests.crash.scenario import Scenario, Trial
 
@@ -12,6 +13,8 @@ MEMORY_MAX_MIB = 64
 HEADERS_MAX_S = 40
 BODY_MAX_S = 15
 SLOW_SOCKETS = 200
+STORM = 20_000
+STORMING = Load(clients=32, leaving=0.2, leave_within_ms=25, output=(4, 30), pace_ms=(0, 1))
 
 
 async def leave_anywhere(trial: Trial) -> None:
@@ -31,9 +34,26 @@ async def hardly_read(trial: Trial) -> None:
 
 async def storm_of_cancellations(trial: Trial) -> None:
     """One request in five is cancelled within milliseconds, inside the calls to Postgres and Redis."""
-    wanted = 20_000 if trial.full else 600
+    await _storm(trial, "requests in a storm")
+
+
+async def storm_with_redis(trial: Trial) -> None:
+    """The same with Redis deciding, whose replies must not reach the next caller either."""
+    async with redis_of(trial) as redis:
+        await asyncio.to_thread(trial.gateway.start, {"NUSAGATE_REDIS_URL": redis.url})
+        flowing = asyncio.create_task(trial.traffic.flow())
+        await _storm(trial, "requests in a storm with redis")
+        trial.traffic.stopped = True
+        await flowing
+        await asyncio.to_thread(trial.gateway.drain)
+
+
+async def _storm(trial: Trial, counted_as: str) -> None:
+    wanted = STORM if trial.full else STORM // 40
     while len(trial.traffic.seen) < wanted:  # noqa: ASYNC110 - many clients count
         await asyncio.sleep(0.05)
+    trial.count(counted_as, len(trial.traffic.seen))
+    trial.count("cancelled", sum(record.left for record in trial.traffic.seen))
 
 
 async def hardly_write(trial: Trial) -> None:
@@ -158,9 +178,22 @@ SCENARIOS = (
         name="F32",
         says="a storm of cancellations inside the calls to the databases mixes nobody's bytes",
         strike=storm_of_cancellations,
-        load=Load(clients=32, leaving=0.2, leave_after_bytes=(0, 0), output=(4, 30), pace_ms=(0, 1)),
+        load=STORMING,
         accounts=(0, 12),
         allowed=LEFT,
         full=1,
+        strike_full_s=1_500,
+    ),
+    Scenario(
+        name="F32-redis",
+        says="the same with Redis deciding",
+        strike=storm_with_redis,
+        load=STORMING,
+        accounts=(0, 12),
+        allowed=LEFT,
+        starts_gateway=False,
+        flows_at_once=False,
+        full=1,
+        strike_full_s=1_500,
     ),
 )

@@ -43,6 +43,7 @@ async def kill_postgres(trial: Trial) -> None:
     for _ in range(4 if trial.full else 1):
         await trial.traffic.answered(10)
         await asyncio.to_thread(trial.stand.postgres.kill)
+        trial.count("postgres kills")
         await asyncio.sleep(trial.rng.uniform(0.5, OUTAGE_S))
         await asyncio.to_thread(trial.stand.postgres.start)
         await _recovers(trial)

@@ -1,34 +1,27 @@
 """F1, F2, F34: gateways and workers that die, at random, at named places, and because they are asked to."""
 
 import asyncio
-import contextlib
 import signal
 import time
 
-from gateway.runtime.failpoints import NAMES
+from tests.crash import points
+from tests.crash.caches import redis_of
 from tests.crash.client import Connection
-from tests.crash.load import SHAPES, Load
+from tests.crash.load import SHAPES, Load, Shape
 from tests.crash.scenario import Scenario, Trial
 from tests.crash.stand import Gateway, is_server
 from tests.fakes.supervisor import Unfit, is_running, wait_until
 
 RESTART_MAX_S = 10
 HIT_MAX_S = 8
-GIVING_UP_S = 0.5
 DRAINED = frozenset({"complete", "upstream_unavailable", "insufficient_quota"})
-ONLY_STREAMS = frozenset({"request.in_event"})
-ONLY_JSON = frozenset({"request.after_usage"})
-REQUEST_POINTS = tuple(sorted(name for name in NAMES if name.startswith("request.") and "redis" not in name))
-SWEEPER_POINTS = tuple(sorted(name for name in NAMES if name.startswith("sweeper.")))
-SPOOL_POINTS = tuple(sorted(name for name in NAMES if name.startswith("spool.")))
-SHORT_POINTS = ("request.after_hold", "request.after_commit", "request.before_last_byte")
 
 
 async def kill_at_random(trial: Trial) -> None:
     """Kill the gateway, or one of its workers, in the middle of its answers, and start it again, many times."""
     gateway = trial.gateway
     for _ in range(12 if trial.full else 4):
-        await _answered(trial, trial.rng.randint(1, 12))
+        await trial.traffic.answered(trial.rng.randint(1, 12))
         await asyncio.sleep(trial.rng.uniform(0, 0.3))
         if trial.rng.random() < 0.3 and (pids := gateway.worker_pids()):
             victim = trial.rng.choice(pids)
@@ -41,30 +34,23 @@ async def kill_at_random(trial: Trial) -> None:
         trial.expect(gateway.restarts_s[-1] < RESTART_MAX_S, f"restart took {gateway.restarts_s[-1]:.1f} s")
 
 
-async def _answered(trial: Trial, count: int) -> None:
-    """Wait for answers, and start a server again that gave up because its workers were killed too fast."""
-    waiting = asyncio.create_task(trial.traffic.answered(count))
-    while not waiting.done():
-        if not trial.gateway.process.is_alive:
-            await asyncio.to_thread(trial.gateway.start)
-        await asyncio.wait([waiting], timeout=0.2)
-    await waiting
-
-
 async def die_at_every_point(trial: Trial) -> None:
-    """Let the gateway die at each failpoint of the request path, in each shape of answer."""
-    points = REQUEST_POINTS if trial.full else SHORT_POINTS
-    for point in points:
-        reached = 0
-        for endpoint, stream in SHAPES:
-            if (point in ONLY_STREAMS and not stream) or (point in ONLY_JSON and stream):
-                continue
-            await asyncio.to_thread(trial.gateway.start, {"NUSAGATE_FAILPOINT": point})
-            reached += await _die_at(trial, endpoint, stream=stream)
+    """Let the gateway die at each failpoint of the request path, in each shape of answer, Redis' own with Redis."""
+    await _die_at_all(trial, points.REQUEST, {})
+    async with redis_of(trial) as redis:
+        await _die_at_all(trial, points.REDIS, {"NUSAGATE_REDIS_URL": redis.url})
+
+
+async def _die_at_all(trial: Trial, matrix: dict[str, tuple[Shape, ...]], env: dict[str, str]) -> None:
+    for point, shapes in matrix.items():
+        if not trial.full and point not in points.SHORT:
+            continue
+        for endpoint, stream in shapes:
+            await asyncio.to_thread(trial.gateway.start, {**env, "NUSAGATE_FAILPOINT": point})
+            reached = await _die_at(trial, endpoint, stream=stream)
             await asyncio.to_thread(trial.gateway.kill)
-        expected = len(SHAPES) // (2 if point in ONLY_STREAMS | ONLY_JSON else 1)
-        trial.expect(reached == expected, f"{point} was reached in {reached} of {expected} shapes")
-        trial.figure("points_reached", trial.figures.get("points_reached", 0) + reached)
+            trial.expect(reached, f"{point} was not reached for {endpoint}, stream {stream}")
+            trial.count("points", int(reached))
 
 
 async def _die_at(trial: Trial, endpoint: str, *, stream: bool) -> bool:
@@ -82,72 +68,74 @@ async def _die_at(trial: Trial, endpoint: str, *, stream: bool) -> bool:
 
 
 def _wait_for_heir(gateway: Gateway, victim: int) -> None:
-    """Wait until a killed worker is gone and its server has another one that serves.
-
-    A server that loses two workers within a few seconds gives up and ends; whatever runs it starts it again.
-    """
+    """Wait until a killed worker is gone and its server has another one that serves."""
     wait_until(lambda: not is_running(victim), "the worker died", HIT_MAX_S)
-    wait_until(
-        lambda: not gateway.process.is_alive or len(gateway.worker_pids()) == gateway.workers,
-        "a new worker was made",
-        HIT_MAX_S,
-    )
-    with contextlib.suppress(Unfit):
-        gateway.process.wait_until_ready(HIT_MAX_S)
-        time.sleep(GIVING_UP_S)
-    if not gateway.process.is_alive:
-        gateway.start()
+    wait_until(lambda: len(gateway.worker_pids()) == gateway.workers, "a new worker was made", HIT_MAX_S)
+    gateway.process.wait_until_ready()
 
 
 async def die_in_the_sweeper(trial: Trial) -> None:
-    """Leave requests open, and let the worker die around the commit that would end them."""
-    for point in SWEEPER_POINTS:
-        await trial.traffic.answered(3)
-        await asyncio.to_thread(trial.gateway.kill)
-        await asyncio.to_thread(trial.stand.worker.kill)
-        await asyncio.to_thread(trial.stand.worker.start, env={"NUSAGATE_FAILPOINT": point})
-        victims = [pid for pid in trial.stand.worker.family[1:] if is_server(pid)]
-        await asyncio.to_thread(_wait_for_deaths, victims)
-        await asyncio.to_thread(trial.stand.worker.kill)
-        await asyncio.to_thread(trial.stand.worker.start)
-        await asyncio.to_thread(trial.gateway.start)
-        trial.interrupted += 1
+    """Leave requests of one shape open, and let the worker die around the commit that would end them."""
+    for point, shapes in points.SWEEPER.items():
+        for shape in shapes:
+            asking = asyncio.create_task(_ask_many(trial, shape))
+            await asyncio.to_thread(wait_until, lambda: _open_requests(trial) > 0, "requests are open", 20)
+            await asyncio.to_thread(trial.gateway.kill)
+            await asking
+            await asyncio.to_thread(trial.stand.worker.kill)
+            await asyncio.to_thread(trial.stand.worker.start, env={"NUSAGATE_FAILPOINT": point})
+            victims = [pid for pid in trial.stand.worker.family[1:] if is_server(pid)]
+            await asyncio.to_thread(_wait_for_deaths, victims)
+            await asyncio.to_thread(trial.stand.worker.kill)
+            await asyncio.to_thread(trial.stand.worker.start)
+            await asyncio.to_thread(trial.gateway.start)
+            trial.count("points")
+
+
+def _open_requests(trial: Trial) -> int:
+    return int(
+        trial.stand.postgres.sql("SELECT count(*) FROM request_intent WHERE state = 'open'", "nusagate")
+    )
 
 
 async def die_with_a_spool(trial: Trial) -> None:
     """With Postgres away, die right after a settlement went to disk; then die around its replay, twice."""
     gateway, postgres = trial.gateway, trial.stand.postgres
-    await asyncio.to_thread(gateway.start, {"NUSAGATE_FAILPOINT": "spool.after_write"})
-    traffic = asyncio.create_task(_ask_many(trial))
-    await asyncio.sleep(1)
-    [victim] = gateway.worker_pids()
-    await asyncio.to_thread(postgres.kill)
-    await asyncio.to_thread(wait_until, lambda: not is_running(victim), "died at the spool", 20)
-    await asyncio.to_thread(gateway.kill)
-    await traffic
     spool = trial.stand.folder / "spool"
-    trial.expect(any(spool.glob("*.jsonl")), "nothing was spooled")
-    await asyncio.to_thread(postgres.start)
-    for point in ("spool.before_replay", "spool.after_replay"):
-        await asyncio.to_thread(gateway.start, {"NUSAGATE_FAILPOINT": point})
-        pids = gateway.worker_pids()
-        await asyncio.to_thread(_wait_for_deaths, pids)
+    for shape in SHAPES if trial.full else trial.rng.sample(SHAPES, 1):
+        await asyncio.to_thread(gateway.start, {"NUSAGATE_FAILPOINT": "spool.after_write"})
+        asking = asyncio.create_task(_ask_many(trial, shape))
+        await asyncio.sleep(1)
+        [victim] = gateway.worker_pids()
+        await asyncio.to_thread(postgres.kill)
+        await asyncio.to_thread(wait_until, lambda pid=victim: not is_running(pid), "died at the spool", 20)
+        await asyncio.to_thread(gateway.kill)
+        await asking
+        trial.expect(any(spool.glob("*.jsonl")), "nothing was spooled")
+        await asyncio.to_thread(postgres.start)
+        for point in ("spool.before_replay", "spool.after_replay"):
+            await asyncio.to_thread(gateway.start, {"NUSAGATE_FAILPOINT": point})
+            pids = gateway.worker_pids()
+            await asyncio.to_thread(_wait_for_deaths, pids)
+            await asyncio.to_thread(gateway.kill)
+        trial.count("points", len(points.SPOOL))
+        await asyncio.to_thread(gateway.start)
+        await asyncio.to_thread(wait_until, lambda: not any(spool.glob("*.jsonl")), "the spool is empty", 20)
         await asyncio.to_thread(gateway.kill)
     await asyncio.to_thread(gateway.start)
-    await asyncio.to_thread(wait_until, lambda: not any(spool.glob("*.jsonl")), "the spool is empty", 20)
 
 
 def _wait_for_deaths(pids: list[int]) -> None:
     wait_until(lambda: not any(map(is_running, pids)), "the failpoint was reached", 30)
 
 
-async def _ask_many(trial: Trial) -> None:
-    async def one(number: int) -> None:
+async def _ask_many(trial: Trial, shape: Shape) -> None:
+    async def one() -> None:
         connection = Connection(trial.gateway.port)
-        await trial.traffic.ask(connection, SHAPES[number % len(SHAPES)])
+        await trial.traffic.ask(connection, shape)
         await connection.close()
 
-    await asyncio.gather(*(one(number) for number in range(12)))
+    await asyncio.gather(*(one() for _ in range(12)))
 
 
 async def drain_streams(trial: Trial) -> None:
@@ -162,22 +150,6 @@ async def drain_streams(trial: Trial) -> None:
     status = await asyncio.to_thread(gateway.process.wait_for_end, 40)
     trial.figure("drained_in_s", time.monotonic() - began)
     trial.expect(status == 0, f"exit status {status} ({gateway.process.last_words()})")
-
-
-async def roll_two_versions(trial: Trial) -> None:
-    """Replace one of two gateways after the other, as a rolling restart does; no client notices."""
-    first, second = trial.stand.gateways[0], trial.stand.gateways[1]
-    if not second.process.is_alive:
-        await asyncio.to_thread(second.start)
-    for old in (first, second) * (3 if trial.full else 1):
-        await trial.traffic.answered(20)
-        old.serving = False
-        await asyncio.sleep(0.5)
-        status = await asyncio.to_thread(old.drain)
-        trial.expect(status == 0, f"exit status {status}")
-        await asyncio.to_thread(old.start)
-    await trial.traffic.answered(20)
-    second.serving = False
 
 
 SCENARIOS = (
@@ -204,15 +176,17 @@ SCENARIOS = (
         strike=die_at_every_point,
         load=Load(clients=0, output=(4, 8), pace_ms=(1, 3)),
         starts_gateway=False,
+        points=(*points.REQUEST, *points.REDIS),
         full=1,
     ),
     Scenario(
         name="F1-sweeper",
         says="a worker that dies around the sweeper's commit sweeps once",
         strike=die_in_the_sweeper,
-        load=Load(clients=6, pace_ms=(5, 40)),
+        load=Load(clients=0, output=(60, 100), pace_ms=(20, 40)),
+        points=tuple(points.SWEEPER),
         short=0,
-        full=2,
+        full=1,
     ),
     Scenario(
         name="F1-spool",
@@ -220,7 +194,8 @@ SCENARIOS = (
         strike=die_with_a_spool,
         load=Load(clients=0, output=(60, 100), pace_ms=(20, 40)),
         starts_gateway=False,
-        full=3,
+        points=tuple(points.SPOOL),
+        full=1,
     ),
     Scenario(
         name="F2",
@@ -231,14 +206,6 @@ SCENARIOS = (
         ),
         allowed=DRAINED,
         accounts=(0, 3),
-        full=3,
-    ),
-    Scenario(
-        name="F34",
-        says="two gateways on one database are replaced one after the other, and no client notices",
-        strike=roll_two_versions,
-        load=Load(clients=12, pace_ms=(2, 20)),
-        allowed=frozenset({"complete", "insufficient_quota"}),
         full=3,
     ),
 )

@@ -15,6 +15,9 @@ from tests.fakes.checker import Seen
 MODEL = "nusantara-base"
 REFUSED_PAUSE_S = 0.02
 CLIENT_DEADLINE_S = 60
+SPARE_TOKENS = 8
+BESIDE_THE_TEXT_TOKENS = {"chat": 64 + 15, "responses": 64 + 16}
+"""What is reserved for a prompt besides the bytes of its text: the model's overhead, and what is around the text."""
 Shape: TypeAlias = tuple[str, bool]
 """An endpoint, and whether its answer is a stream."""
 SHAPES: tuple[Shape, ...] = tuple(
@@ -34,7 +37,12 @@ class Account:
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What clients do; ranges are inclusive. ``directives`` are the simulator's, one is drawn for each request."""
+    """What clients do; ranges are inclusive. ``directives`` are the simulator's, one is drawn for each request.
+
+    Of the requests the share ``leaving`` is cancelled: after so many bytes of the answer, or at any moment of the first
+    ``leave_within_ms`` after it was sent. ``exact`` makes every request use just what is reserved for it, so that one
+    admission too many passes the limit.
+    """
 
     clients: int = 16
     output: tuple[int, int] = (6, 40)
@@ -43,8 +51,10 @@ class Load:
     directives: Sequence[str] = ("",)
     leaving: float = 0.0
     leave_after_bytes: tuple[int, int] = (0, 3_000)
+    leave_within_ms: int | None = None
     bytes_per_s: int | None = None
     requests: int | None = None
+    exact: bool = False
     pause_s: float = 0.0
 
 
@@ -122,6 +132,7 @@ class Traffic:
         leaves = self.rng.random() < self.load.leaving
         answer = Answer()
         began_s = time.monotonic()
+        by_time = self.load.leave_within_ms
         try:
             async with asyncio.timeout(CLIENT_DEADLINE_S):
                 await connection.post(
@@ -129,7 +140,12 @@ class Traffic:
                     account.key,
                     body,
                     answer,
-                    leave_after_bytes=self.rng.randint(*self.load.leave_after_bytes) if leaves else None,
+                    leave_after_bytes=(
+                        self.rng.randint(*self.load.leave_after_bytes) if leaves and by_time is None else None
+                    ),
+                    leave_after_s=(
+                        self.rng.uniform(0, by_time) / 1_000 if leaves and by_time is not None else None
+                    ),
                     bytes_per_s=self.load.bytes_per_s,
                 )
         except ConnectionRefusedError:
@@ -151,18 +167,30 @@ class Traffic:
         pace = self.rng.randint(*self.load.pace_ms)
         wanted = f"output={record.asked_output} pace_ms={pace} {record.directive}".strip()
         text = f"{record.marker} [[sim {wanted}]] " + "x" * self.rng.randint(0, 60)
+        spare = SPARE_TOKENS
+        if self.load.exact:
+            text, spare = _with_exact_input(text, record.endpoint), 0
         body: dict[str, object] = {"model": MODEL, "stream": record.stream, "user": record.marker}
         if record.endpoint == "chat":
-            body |= {"messages": [{"role": "user", "content": text}], "max_tokens": record.asked_output + 8}
+            body |= {
+                "messages": [{"role": "user", "content": text}],
+                "max_tokens": record.asked_output + spare,
+            }
             if record.stream and self.rng.random() < 0.5:
                 body["stream_options"] = {"include_usage": True}
         else:
             body |= {
                 "input": text,
-                "max_output_tokens": record.asked_output + 8,
+                "max_output_tokens": record.asked_output + spare,
                 "store": self.rng.random() < 0.5,
             }
         return json.dumps(body).encode()
+
+
+def _with_exact_input(text: str, endpoint: str) -> str:
+    """Let the model count just what the gateway reserves for a prompt, in the catalogue of these tests."""
+    note = " [[sim input_tokens=000]]"
+    return text + note.replace("000", str(len(text + note) + BESIDE_THE_TEXT_TOKENS[endpoint]))
 
 
 async def settle_down(traffic: Traffic, flowing: "asyncio.Task[None]", *, deadline_s: float) -> None:

@@ -153,7 +153,7 @@ async def come_all_at_once(trial: Trial) -> None:
         await connection.close()
 
     await asyncio.gather(*(one() for _ in range(herd)))
-    trial.figure("herd", herd)
+    trial.count("connections at once", herd)
 
 
 async def be_one_hot_tenant(trial: Trial) -> None:

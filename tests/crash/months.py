@@ -111,7 +111,7 @@ async def jump_over_the_month(trial: Trial) -> None:
         count, seed = (5_000 if trial.full else 600), trial.rng.getrandbits(32)
         boundary = await cross_the_month(pool, account_id, key_id, requests=count, seed=seed)
         trial.expect(not boundary.wrong, f"{len(boundary.wrong)} in a wrong month: {boundary.wrong[:3]}")
-        trial.figure("requests_at_the_boundary", boundary.requests)
+        trial.count("requests at the boundary", boundary.requests)
         await pool.execute(
             "UPDATE request_intent SET heartbeat_at = now() - interval '1 hour', delivered_bytes = 9 "
             "WHERE account_id = $1",

@@ -37,6 +37,7 @@ class Trial:
     traffic: Traffic
     full: bool
     figures: dict[str, float] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     interrupted: int = 0
 
@@ -48,6 +49,10 @@ class Trial:
     def figure(self, name: str, value: float) -> None:
         """Keep the largest value of something that was measured."""
         self.figures[name] = round(max(value, self.figures.get(name, value)), 3)
+
+    def count(self, name: str, number: int = 1) -> None:
+        """Add to something that is counted over all trials; the report compares it with what was to be reached."""
+        self.counts[name] += number
 
     def expect(self, is_so: bool, what: str) -> None:  # noqa: FBT001 - it reads like an assertion
         """Write down what should have been so and was not."""
@@ -69,8 +74,9 @@ class Scenario:
     """One row of the table of failures: what is done, under which load, and how often in either form.
 
     ``starts_gateway`` and ``flows_at_once`` are false where the strike starts the gateway in a way of its own, and lets
-    the load flow when it has. ``allowed`` are the only ways in which clients may fare. ``needs`` says in a sentence why the scenario cannot run
-    on this machine, or with this version of the product.
+    the load flow when it has. ``allowed`` are the only ways in which clients may fare. ``needs`` says in a sentence why
+    the scenario cannot run on this machine, or with this version of the product. ``points`` are the failpoints that it
+    visits.
     """
 
     name: str
@@ -89,6 +95,8 @@ class Scenario:
     starts_gateway: bool = True
     flows_at_once: bool = True
     idle_s: float = IDLE_S
+    points: tuple[str, ...] = ()
+    strike_full_s: float = STRIKE_FULL_S
 
 
 @dataclass
@@ -106,6 +114,7 @@ class Result:
     skipped: str | None = None
     outcomes: Counter[str] = field(default_factory=Counter)
     figures: dict[str, float] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
     violations: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, trial: Trial, served: int, violations: list[Violation], seconds: float) -> None:
@@ -118,6 +127,7 @@ class Result:
         self.served += served
         self.seconds = round(self.seconds + seconds, 1)
         self.outcomes.update(trial.outcomes)
+        self.counts.update(trial.counts)
         for name, value in trial.figures.items():
             self.figures[name] = max(value, self.figures.get(name, value))
         for violation in violations:
@@ -150,7 +160,7 @@ async def run_trial(
         await asyncio.to_thread(gateway.start, scenario.env)
     flowing = asyncio.create_task(traffic.flow() if scenario.flows_at_once else asyncio.sleep(0))
     try:
-        async with asyncio.timeout(STRIKE_FULL_S if full else STRIKE_SHORT_S):
+        async with asyncio.timeout(scenario.strike_full_s if full else STRIKE_SHORT_S):
             await scenario.strike(trial)
     finally:
         await settle_down(traffic, flowing, deadline_s=SETTLE_S)
@@ -163,7 +173,9 @@ async def run_trial(
     trial.figure("restart_s", max(gateway.restarts_s[-1:], default=0.0))
     journal = read_journal(stand.journal, skip=skip)
     limits = {
-        account.account_id: account.month_limit for account in accounts if account.month_limit is not None
+        account.account_id: account.month_limit
+        for account in traffic.accounts
+        if account.month_limit is not None
     }
     violations += await check(stand.database_url, journal, traffic.seen, limits)
     return trial, len(journal), violations

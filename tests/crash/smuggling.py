@@ -264,6 +264,7 @@ async def smuggle(trial: Trial) -> None:
         for case in cases:
             async with limit:
                 await _send(trial, way, port, case)
+                trial.count("smuggling cases")
 
 
 async def _send(trial: Trial, way: str, port: int, case: Case) -> None:

@@ -1,27 +1,25 @@
 """The stand on which a trial happens: the whole product as processes, a database of its own, and the witnesses."""
 
 import asyncio
+import json
 import os
-import secrets
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import asyncpg
 
-from gateway.accounts import service as accounts
-from gateway.accounts.model import LimitName
 from gateway.cli.seeding import SEED_FILES, apply_seed, load_seed
 from gateway.clock import SystemClock
 from gateway.db.migrate import migrate
-from gateway.keys import service as keys
-from gateway.keys.model import KeyScopes
-from gateway.runtime.settings import parse_secrets
-from gateway.units import Currency
 from tests.crash.load import Account
+from tests.fakes.joining import join
 from tests.fakes.servers import PostgresServer
-from tests.fakes.supervisor import Process, Supervisor, free_port, status_of
+from tests.fakes.supervisor import Process, Supervisor, Unfit, free_port, status_of
 
+ROOT = Path(__file__).parents[2]
+COMMAND_MAX_S = 120
 FREE_TOKENS = 10_000
 PEPPER = "v1:the pepper of the crash tests"
 CATALOGUE = """
@@ -64,7 +62,6 @@ class Stand:
         self.simulator_port = free_port()
         self._catalogue = self.folder / "nusagate.toml"
         self._catalogue.write_text(CATALOGUE.format(port=self.simulator_port, dialect=dialect))
-        self._accounts = 0
         self.simulator = self._program(
             "simulator",
             ["simulator", "--port", str(self.simulator_port), "--journal", str(self.journal)],
@@ -110,43 +107,54 @@ class Stand:
         }
 
     async def make_accounts(
-        self, *, free: int, paying: int, month_tokens: int = FREE_TOKENS
+        self, *, free: int, paying: int, month_tokens: int = FREE_TOKENS, tree: Path | None = None
     ) -> list[Account]:
-        """Make new accounts with a key each; the free ones have a month limit, and nobody another one."""
-        clock = SystemClock()
-        made = []
-        connection = await asyncpg.connect(self.database_url)
-        try:
-            for plan, limit in [("free", month_tokens)] * free + [("payg", None)] * paying:
-                self._accounts += 1
-                account = await accounts.create(
-                    connection,
-                    clock,
-                    email=f"{plan}{self._accounts}-{secrets.token_hex(3)}@example.com",
-                    plan_id=plan,
-                    currency=Currency.IDR,
+        """Make new accounts with a key each; the free ones have a month limit, and nobody another one.
+
+        With ``tree`` it is the version there that makes them.
+        """
+        plans = [("free", month_tokens)] * free + [("payg", None)] * paying
+        if tree is None:
+            made = await join(self.database_url, PEPPER, plans)
+        else:
+            made = json.loads(
+                await asyncio.to_thread(
+                    self.run,
+                    tree,
+                    str(ROOT / "tests/fakes/joining.py"),
+                    self.database_url,
+                    PEPPER,
+                    json.dumps(plans),
                 )
-                await accounts.set_limits(
-                    connection,
-                    account.account_id,
-                    overrides={
-                        LimitName.REQUESTS_PER_MINUTE: None,
-                        LimitName.TOKENS_PER_MINUTE: None,
-                        LimitName.CONCURRENCY: None,
-                        LimitName.MONTHLY_TOKENS: limit,
-                    },
-                )
-                key = await keys.create_key(
-                    connection,
-                    clock,
-                    parse_secrets("NUSAGATE_KEY_PEPPER", PEPPER),
-                    account_id=account.account_id,
-                    scopes=KeyScopes(),
-                )
-                made.append(Account(str(account.account_id), key.text, limit))
-        finally:
-            await connection.close()
-        return made
+            )
+        limits = [limit for _, limit in plans]
+        return [Account(*ids, limit) for ids, limit in zip(made, limits, strict=True)]
+
+    def run(self, tree: Path, *arguments: str) -> str:
+        """Run a Python program or module with the product of a tree, and return what it said; ``Unfit`` if it failed."""
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=tree,
+            env={**os.environ, **self.environment(), "PYTHONPATH": str(tree)},
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_MAX_S,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise Unfit(f"{arguments}: {done.stderr.strip()[-600:]}")
+        return done.stdout
+
+    def empty_database(self) -> None:
+        """Make the database anew, without a schema."""
+        self.postgres.sql("DROP DATABASE nusagate WITH (FORCE)")
+        self.postgres.sql("CREATE DATABASE nusagate")
+
+    def stop(self) -> None:
+        """End everything that was started here."""
+        for process in (*(gateway.process for gateway in self.gateways), self.worker, self.simulator):
+            process.kill()
+        self.postgres.process.kill()
 
     def journal_length(self) -> int:
         """How many answers the simulator has written down so far."""

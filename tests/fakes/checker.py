@@ -6,6 +6,7 @@ product are broken, and by which request.
 """
 
 import asyncio
+import functools
 import json
 import time
 from collections import Counter, defaultdict
@@ -93,7 +94,7 @@ class Evidence:
     month_tokens: dict[tuple[str, str], int] = field(default_factory=dict)
     held_tokens: dict[tuple[str, str], int] = field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def by_request(self) -> dict[str, list[dict[str, Any]]]:
         """The journal's lines of every request."""
         lines: dict[str, list[dict[str, Any]]] = defaultdict(list)

@@ -32,10 +32,13 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 known = [line.split() for line in sys.stdin]
 for pid, moment in reversed(known):
     if born(pid) == moment:
-        os.kill(int(pid), signal.SIGCONT)
-        os.kill(int(pid), signal.SIGKILL)
+        os.killpg(int(pid), signal.SIGCONT)
+        os.killpg(int(pid), signal.SIGKILL)
 """
-"""Reads "pid birth" lines until its parent is gone, then kills those that are still the same processes."""
+"""Reads "pid birth" lines until its parent is gone, then kills those that are still the same processes.
+
+Each of them leads a session of its own, so what it has started goes with it.
+"""
 
 
 class Unfit(Exception):
@@ -107,6 +110,8 @@ class Process:
         self.name = name
         self.log = supervisor.folder / f"{name}.log"
         self.env = dict(env or {})
+        self.cwd: Path | None = None
+        """Where it runs; a Python program finds the product of this folder first."""
         self._arguments = arguments
         self._supervisor = supervisor
         self._user = user
@@ -142,7 +147,8 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **self.env, **(env or {})},
+                env={**os.environ, **self.env, **self._path(), **(env or {})},
+                cwd=self.cwd,
                 user=self._user,
                 start_new_session=True,
             )
@@ -204,6 +210,9 @@ class Process:
     def wait_until_ready(self, deadline_s: float = START_S) -> None:
         """Wait until the process serves (again)."""
         wait_until(self._is_ready, f"{self.name} is ready", deadline_s)
+
+    def _path(self) -> dict[str, str]:
+        return {} if self.cwd is None else {"PYTHONPATH": str(self.cwd)}
 
     def _is_ready(self) -> bool:
         assert self._process is not None
