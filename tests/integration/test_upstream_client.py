@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from gateway.runtime.watchdog import Watchdog
 from gateway.upstream.catalogue import Dialect, Model, Upstream
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.errors import (
@@ -18,7 +19,6 @@ from gateway.upstream.errors import (
     UpstreamUnreachable,
 )
 from gateway.upstream.routing import UpstreamCall, open_first
-from gateway.runtime.watchdog import Watchdog
 from tests.fakes.processes import free_port, running_simulator
 
 CHAT = "/chat/completions"
