@@ -16,7 +16,7 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFou
 
 from gateway.clock import SystemClock
 from gateway.db.health import DatabaseHealth
-from gateway.db.pool import OPERATIONAL_ERRORS, DatabaseUnavailable, open_pool
+from gateway.db.pool import BY_KEY, OPERATIONAL_ERRORS, DatabaseUnavailable, open_pool
 from gateway.errors import InvalidValue, NusagateError
 from gateway.http.inference import ENDPOINTS, serve_inference
 from gateway.http.reading import Receive, Scope
@@ -58,7 +58,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     catalogue = load_catalogue(settings.config_path, os.environ)
     limits = settings.limits
     clock = SystemClock()
-    db = await open_pool(settings.database_url, limits, application=APPLICATION)
+    db = await open_pool(settings.database_url, limits, application=APPLICATION, planning=BY_KEY)
     cache = KeyCache(limits)
     client = UpstreamClient.create()
     health = DatabaseHealth(settings.database_url, limits)

@@ -1,7 +1,8 @@
 """Connections to Postgres: opened with limits, and never reused after something went wrong on them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -50,7 +51,20 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (DatabaseUnavailable, *OPERATIONA
 """What callers see when Postgres is away, whether we knew it before or found out by asking."""
 
 
-async def open_pool(database_url: str, limits: Limits, *, application: str) -> Pool:
+BY_KEY: Mapping[str, str] = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+"""For a process that asks for rows by their keys and for nothing else: one plan for each statement, whatever the
+statistics say. Left to itself Postgres would find one request among the open ones by reading all of them while they
+are few, keep that plan when they are many, and plan anew in the middle of the busiest minute."""
+
+
+async def open_pool(
+    database_url: str, limits: Limits, *, application: str, planning: Mapping[str, str] = MappingProxyType({})
+) -> Pool:
     """Open a pool whose statements, locks and idle transactions all have a deadline."""
     return await asyncpg.create_pool(
         database_url,
@@ -59,7 +73,7 @@ async def open_pool(database_url: str, limits: Limits, *, application: str) -> P
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=limits.database_timeout_s,
         reset=_keep,
-        server_settings=_server_settings(limits, application),
+        server_settings={**_server_settings(limits, application), **planning},
     )
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from gateway.db.pool import BY_KEY, open_pool
 from gateway.db.queries import load_queries
+from gateway.runtime.settings import Limits
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,13 +38,15 @@ def nodes(plan: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
         yield from nodes(child)
 
 
-async def scanned_tables(db, statement: str) -> list[str]:
-    """Name the tables that the statement can only read from end to end, whatever its parameters are."""
+FORBIDDING_SCANS = {"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan"}
+"""Empty tables are always scanned; forbidding it shows whether an index could have served."""
+
+
+async def plan_of(db, statement: str, planning: Mapping[str, str]) -> list[Mapping[str, object]]:
+    """Return the nodes of the plan that a statement has whatever its parameters are."""
     async with db.acquire() as connection, connection.transaction():
-        # Empty tables are always scanned; forbidding it shows whether an index could have served.
-        await connection.execute(
-            "SET LOCAL enable_seqscan = off; SET LOCAL plan_cache_mode = force_generic_plan"
-        )
+        for name, value in planning.items():
+            await connection.execute(f"SET LOCAL {name} = {value}")
         await connection.execute(f"PREPARE hot AS {statement}")
         parameters = await connection.fetchval(
             "SELECT cardinality(parameter_types) FROM pg_prepared_statements WHERE name = 'hot'"
@@ -50,8 +54,13 @@ async def scanned_tables(db, statement: str) -> list[str]:
         values = f"({', '.join(['NULL'] * parameters)})" if parameters else ""
         text = await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE hot{values}")
         await connection.execute("DEALLOCATE hot")
-    plan = json.loads(text)[0]["Plan"]
-    return [str(node["Relation Name"]) for node in nodes(plan) if node["Node Type"] == "Seq Scan"]
+    return list(nodes(json.loads(text)[0]["Plan"]))
+
+
+async def scanned_tables(db, statement: str) -> list[str]:
+    """Name the tables that the statement can only read from end to end."""
+    plan = await plan_of(db, statement, FORBIDDING_SCANS)
+    return [str(node["Relation Name"]) for node in plan if node["Node Type"] == "Seq Scan"]
 
 
 def test_the_rooms_have_statements():
@@ -78,3 +87,17 @@ async def test_a_statement_that_names_what_is_not_there_is_found(db):
 async def test_a_statement_without_an_index_is_found(db):
     assert await scanned_tables(db, "SELECT * FROM api_key WHERE last4 = $1") == ["api_key"]
     assert await scanned_tables(db, "SELECT * FROM api_key WHERE digest = $1") == []
+
+
+async def test_settling_finds_a_request_by_its_id_however_many_are_open(db):
+    """Without these settings the plan reads every open request while Postgres believes that there are few."""
+    plan = await plan_of(db, load_queries("gateway.ledger")["settle"], BY_KEY)
+    indexes = {str(node["Index Name"]) for node in plan if "Index Name" in node}
+    assert {name for name in indexes if name.startswith("request_intent")} == {"request_intent_pkey"}
+
+
+async def test_the_gateways_pool_asks_by_key(database_url):
+    pool = await open_pool(database_url, Limits(), application="tests", planning=BY_KEY)
+    for name, value in BY_KEY.items():
+        assert await pool.fetchval("SELECT current_setting($1)", name) == value
+    await pool.close()
