@@ -20,6 +20,7 @@ from admin.web.assets import Assets
 from admin.web.csp import SOURCES, payment_pages, policy
 from admin.web.errors import answer_error
 from admin.web.parts import Parts, Till
+from admin.web.relay import Relay
 from admin.web.templates import Templates
 from billing.settings import StripeSettings, load_stripe_settings
 from billing.stripe.client import Stripe
@@ -65,8 +66,8 @@ async def get_asset(request: Lookup, name: FromPath[str]) -> Response[bytes]:
 
 @get("/robots.txt", access=Access.ASSET, media_type=MediaType.TEXT)
 async def robots() -> str:
-    """Let search engines see the front page and nothing else."""
-    return "User-agent: *\nAllow: /$\nAllow: /static/\nDisallow: /\n"
+    """Let search engines see the front page and the documentation, and nothing else."""
+    return "User-agent: *\nAllow: /$\nAllow: /docs\nAllow: /llms.txt\nAllow: /static/\nDisallow: /\n"
 
 
 @get("/healthz", access=Access.ASSET, media_type=MediaType.TEXT)
@@ -91,9 +92,11 @@ async def open_parts(
     """Make the parts, and close them."""
     db = await open_pool(settings.base.database_url, settings.base.limits, application=APPLICATION)
     till = Till(stripe=Stripe(stripe), limits=stripe.limits) if stripe else None
+    parts = join_parts(settings, clock, db, till)
     try:
-        yield join_parts(settings, clock, db, till)
+        yield parts
     finally:
+        await parts.relay.end()
         if till is not None:
             await till.stripe.close()
         await db.close()
@@ -116,6 +119,7 @@ def join_parts(settings: PortalSettings, clock: Clock, db: Any, till: Till | Non
         db=db,
         assets=assets,
         templates=Templates(template_folders(), assets=assets, zone=settings.time_zone, clock=clock),
+        relay=Relay(settings, clock),
     )
 
 

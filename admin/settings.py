@@ -17,6 +17,7 @@ from gateway.runtime.settings import (
     read_limits,
     read_optional,
     read_required,
+    read_url,
 )
 
 DEFAULT_TIME_ZONE = "Asia/Jakarta"
@@ -43,10 +44,15 @@ class PortalLimits(msgspec.Struct, frozen=True, kw_only=True):
     sign_ups_per_mailbox_monthly: int = 3
     accounts_per_mailbox: int = 1
     kept_days: int = 35
+    playground_timeout_s: int = 120
+    playground_answer_bytes: int = 4 * 2**20
+    playground_requests: int = 256
 
 
 class PortalSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the portal's process is told. ``smtp_url`` is ``None`` where mail goes to a page only.
+
+    ``gateway_url`` is where the portal itself reaches the gateway, which may be another address than the public one.
 
     ``free_budget_tokens`` is the most that all free accounts together may be able to use in a month; sign-ups pause
     when it is given away. ``None`` is no budget.
@@ -54,6 +60,7 @@ class PortalSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     base: Settings
     limits: PortalLimits
+    gateway_url: str
     session_secrets: Mapping[int, bytes]
     smtp_url: str | None
     mail_from: str
@@ -87,6 +94,7 @@ def load_portal_settings(environ: Mapping[str, str]) -> PortalSettings:
     return PortalSettings(
         base=base,
         limits=read_limits(environ, PortalLimits),
+        gateway_url=read_url(environ, "NUSAGATE_GATEWAY_URL", base.api_url),
         session_secrets=secrets,
         smtp_url=read_smtp_url(environ, public),
         mail_from=read_optional(environ, "NUSAGATE_MAIL_FROM") or f"Nusagate <no-reply@{public.hostname}>",

@@ -22,6 +22,7 @@ class Purpose(StrEnum):
     GUESS = "guess"
     RECOVERY = "recovery code"
     SECOND_FACTOR = "second factor"
+    PLAYGROUND = "playground"
 
 
 class Keyring:

@@ -9,6 +9,7 @@ from litestar.datastructures import State
 from admin.access.door import Door
 from admin.settings import PortalSettings
 from admin.web.assets import Assets
+from admin.web.relay import Relay
 from admin.web.templates import Templates
 from admin.web.visitor import Visitor, visitor_of
 from billing.settings import StripeLimits
@@ -34,6 +35,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     db: Pool
     assets: Assets
     templates: Templates
+    relay: Relay
 
 
 def parts_of(request: PageRequest) -> Parts:

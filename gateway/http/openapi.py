@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 from gateway.http.error_table import ERRORS
+from gateway.http.openapi_examples import ANSWERS, REQUESTS
 from gateway.ledger.store import USAGE_GROUPS
 
 JSON = "application/json"
@@ -115,7 +116,8 @@ def openapi_document(api_url: str) -> dict[str, Any]:
 
 def _paths() -> dict[str, Any]:
     response_id = {"name": "response_id", "in": "path", "required": True, "schema": STRING}
-    return {
+    model_id = {"name": "model_id", "in": "path", "required": True, "schema": STRING}
+    paths: dict[str, Any] = {
         "/v1/responses": {"post": _inference("Create a response", RESPONSES_BODY, streams=True)},
         "/v1/chat/completions": {"post": _inference("Create a chat completion", CHAT_BODY, streams=True)},
         "/v1/embeddings": {"post": _inference("Create embeddings", EMBEDDINGS_BODY, streams=False)},
@@ -142,7 +144,7 @@ def _paths() -> dict[str, Any]:
         },
         "/v1/models": {"get": _operation("List the models that this key may use", [401, 403])},
         "/v1/models/{model_id}": {
-            "parameters": [{"name": "model_id", "in": "path", "required": True, "schema": STRING}],
+            "parameters": [model_id],
             "get": _operation("Show one model", [401, 403, 404]),
         },
         "/v1/auth/key": {"get": _operation("Describe the calling key", [401, 403])},
@@ -158,6 +160,17 @@ def _paths() -> dict[str, Any]:
             )
         },
     }
+    _add_examples(paths)
+    return paths
+
+
+def _add_examples(paths: dict[str, Any]) -> None:
+    for path, operations in paths.items():
+        for method, operation in operations.items():
+            if (request := REQUESTS.get((method, path))) is not None:
+                operation["requestBody"]["content"][JSON]["example"] = request
+            if (answer := ANSWERS.get((method, path))) is not None:
+                operation["responses"]["200"]["content"][JSON]["example"] = answer
 
 
 def _inference(summary: str, body: dict[str, Any], *, streams: bool) -> dict[str, Any]:

@@ -22,6 +22,17 @@ INSERT INTO api_key (key_id, account_id, name, prefix, last4, digest, pepper_ver
                      models, endpoints, ip_ranges, created_at, expires_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
 
+-- renew_key
+-- A key whose text its owner computes: made, or given the text of a later time; never one that was stopped or replaced.
+INSERT INTO api_key AS k (key_id, account_id, name, prefix, last4, digest, pepper_version, monthly_tokens,
+                          models, endpoints, ip_ranges, created_at, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+ON CONFLICT (key_id) DO UPDATE
+SET prefix = excluded.prefix, last4 = excluded.last4, digest = excluded.digest,
+    pepper_version = excluded.pepper_version, expires_at = excluded.expires_at
+WHERE k.account_id = excluded.account_id AND k.revoked_at IS NULL AND k.replaced_by IS NULL
+  AND k.expires_at < excluded.expires_at;
+
 -- list_keys
 -- The newest keys of an account, revoked ones too.
 SELECT key_id, account_id, name, prefix, last4, monthly_tokens, models, endpoints, ip_ranges, created_at,

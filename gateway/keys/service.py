@@ -107,17 +107,47 @@ async def rotate_key(
     return new
 
 
+async def renew_key(
+    db: Db,
+    clock: Clock,
+    peppers: Peppers,
+    key_id: UUID,
+    *,
+    account_id: UUID,
+    text: str,
+    scopes: KeyScopes,
+) -> None:
+    """Make a key of a text that the caller can compute again, or give the one with this id its next text.
+
+    ``scopes.expires_at`` decides: only a later end replaces an earlier one, so any number of processes may do this
+    at once. A key that was revoked or rotated stays as it is. ``AccountNotFound``, ``InvalidValue``.
+    """
+    now = clock.now()
+    await store.renew_key(
+        db,
+        key_id,
+        account_id,
+        secret=_secret(peppers, text),
+        scopes=check_scopes(scopes, now),
+        created_at=now,
+    )
+
+
 async def _insert(db: Db, peppers: Peppers, *, account_id: UUID, scopes: KeyScopes, now: datetime) -> NewKey:
     new = NewKey(key_id=uuid7(), text=generate_key())
-    version = max(peppers)
-    secret = KeySecret(
-        prefix=shown_prefix(new.text),
-        last4=new.text[-LAST_LENGTH:],
-        digest=digest_key(new.text.encode(), peppers[version]),
-        pepper_version=version,
-    )
+    secret = _secret(peppers, new.text)
     await store.insert_key(db, new.key_id, account_id, secret=secret, scopes=scopes, created_at=now)
     return new
+
+
+def _secret(peppers: Peppers, text: str) -> KeySecret:
+    version = max(peppers)
+    return KeySecret(
+        prefix=shown_prefix(text),
+        last4=text[-LAST_LENGTH:],
+        digest=digest_key(text.encode(), peppers[version]),
+        pepper_version=version,
+    )
 
 
 def _not_found(key_id: UUID) -> KeyNotFound:

@@ -62,25 +62,16 @@ async def insert_key(
     db: Db, key_id: UUID, account_id: UUID, *, secret: KeySecret, scopes: KeyScopes, created_at: datetime
 ) -> None:
     """Write a new key; ``AccountNotFound`` if there is no such account."""
-    try:
-        await db.execute(
-            QUERIES["insert_key"],
-            key_id,
-            account_id,
-            scopes.name,
-            secret.prefix,
-            secret.last4,
-            secret.digest,
-            secret.pepper_version,
-            scopes.monthly_tokens,
-            scopes.models,
-            scopes.endpoints,
-            scopes.ip_ranges,
-            created_at,
-            scopes.expires_at,
-        )
-    except asyncpg.ForeignKeyViolationError as error:
-        raise AccountNotFound(f"There is no account {account_id}.", param="account") from error
+    await _write_key(
+        db, "insert_key", key_id, account_id, secret=secret, scopes=scopes, created_at=created_at
+    )
+
+
+async def renew_key(
+    db: Db, key_id: UUID, account_id: UUID, *, secret: KeySecret, scopes: KeyScopes, created_at: datetime
+) -> None:
+    """Write a key, or give the one with this id its next text and end; ``AccountNotFound``."""
+    await _write_key(db, "renew_key", key_id, account_id, secret=secret, scopes=scopes, created_at=created_at)
 
 
 async def fetch_keys(db: Db, account_id: UUID, *, limit: int) -> list[ApiKey]:
@@ -124,6 +115,37 @@ async def mark_used(connection: Connection, uses: list[Use]) -> None:
 async def ping(connection: Connection, *, timeout_s: float) -> None:
     """Ask whether a connection is alive; ``TimeoutError`` where it does not answer in time."""
     await connection.execute(QUERIES["ping"], timeout=timeout_s)
+
+
+async def _write_key(
+    db: Db,
+    query: str,
+    key_id: UUID,
+    account_id: UUID,
+    *,
+    secret: KeySecret,
+    scopes: KeyScopes,
+    created_at: datetime,
+) -> None:
+    try:
+        await db.execute(
+            QUERIES[query],
+            key_id,
+            account_id,
+            scopes.name,
+            secret.prefix,
+            secret.last4,
+            secret.digest,
+            secret.pepper_version,
+            scopes.monthly_tokens,
+            scopes.models,
+            scopes.endpoints,
+            scopes.ip_ranges,
+            created_at,
+            scopes.expires_at,
+        )
+    except asyncpg.ForeignKeyViolationError as error:
+        raise AccountNotFound(f"There is no account {account_id}.", param="account") from error
 
 
 def _record(row: Row) -> KeyRecord:

@@ -36,6 +36,16 @@ def generate_key() -> str:
     return f"{PREFIX}{body}{checksum(body.encode())}"
 
 
+def derive_key(seed: bytes) -> str:
+    """Write 32 secret bytes as the one key that follows from them, so that it need not be kept anywhere."""
+    rest, letters = int.from_bytes(seed, "big"), []
+    for _ in range(BODY_LENGTH):
+        rest, index = divmod(rest, len(ALPHABET))
+        letters.append(ALPHABET[index])
+    body = "".join(letters)
+    return f"{PREFIX}{body}{checksum(body.encode())}"
+
+
 def checksum(body: bytes) -> str:
     """Write the CRC-32 of a key's body in base 62, six characters, zeros first."""
     rest, low = divmod(zlib.crc32(body), len(_PAIRS))

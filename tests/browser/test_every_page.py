@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from admin.app import AdminApp
+from admin.portal.docs.library import WRITTEN
 from admin.web.admission import Access
 from tests.browser.conftest import Watched
 from tests.plugins.portal import portal_settings
@@ -24,6 +25,7 @@ NO_PAGES = frozenset(
     {
         *("/usage.csv", "/start/call", "/verify", "/reset/new", "/login/code", "/signup/sent"),
         *("/billing/statement.csv", "/billing/paid", "/billing/paid/state"),
+        *("/playground/receipt/{request_id:uuid}", *(entry.markdown_path for entry in WRITTEN)),
     }
 )
 """No pages, or pages that need a link of a mail or a payment; the walks of sign-up and of paying see those."""

@@ -10,6 +10,7 @@ from litestar.routes import HTTPRoute
 
 from admin.access.totp import code_at, step_of
 from admin.app import AdminApp
+from admin.portal.docs.library import WRITTEN
 from admin.web.admission import Access
 from gateway.keys import service as keys
 from tests.plugins.portal import ORIGIN, PASSWORD, Portal, path_of, portal_settings, text_of, token_of
@@ -40,10 +41,14 @@ def filled(path: str, key_id: UUID = NOBODY) -> str:
     return (
         path.replace("{key_id:uuid}", str(key_id))
         .replace("{session_id:uuid}", str(key_id))
+        .replace("{request_id:uuid}", str(key_id))
         .replace("{name:path}", "css/tokens.css")
         .replace("{plan_id:str}", "basic")
         .replace("{invoice_id:str}", "in_1")
     )
+
+
+DOCUMENTATION = {f"GET {path}" for entry in WRITTEN for path in (entry.path, entry.markdown_path)}
 
 
 def test_every_route_says_whom_it_lets_through():
@@ -57,10 +62,13 @@ def test_the_routes_that_need_no_login_are_exactly_these():
         "GET /signup", "POST /signup", "GET /signup/sent", "POST /signup/resend", "GET /verify", "POST /verify",
         "GET /login", "POST /login", "GET /login/code", "POST /login/code",
         "GET /reset", "POST /reset", "GET /reset/new", "POST /reset/new",
+        *DOCUMENTATION, "GET /docs/reference", "GET /docs/status",
         "GET /dev/mail", "GET /dev/components",
     }  # fmt: skip
     assets = {f"{method} {path}" for method, path, access in ROUTES if access is Access.ASSET}
-    assert assets == {"GET /static/{name:path}", "GET /robots.txt", "GET /healthz", "GET /readyz"}
+    assert assets == {
+        "GET /static/{name:path}", "GET /robots.txt", "GET /healthz", "GET /readyz", "GET /docs/openapi.json", "GET /llms.txt",
+    }  # fmt: skip
 
 
 def test_keys_money_and_the_account_ask_for_a_fresh_proof():

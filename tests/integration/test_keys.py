@@ -26,7 +26,7 @@ from gateway.keys.model import (
     TooManyKeys,
 )
 from gateway.keys.service import KeyService, LastUsed
-from gateway.keys.text import generate_key
+from gateway.keys.text import derive_key, generate_key
 from gateway.plans.model import AccountLimits, Billing, OnDisconnect
 from gateway.runtime.settings import Limits
 from tests.fakes.key_lookups import CountingDb, trusting
@@ -342,3 +342,46 @@ async def test_no_more_keys_are_remembered_than_allowed(seeded, clock, sari, bud
     uses.mark(sari.key_id, "small", clock.now())
     uses.mark(budi.key_id, "small", clock.now())
     assert await uses.flush(seeded, clock.now()) == 1
+
+
+# ------------------------------------------------------------------ keys whose text is computed
+
+
+async def renew(db, clock, peppers, key_id, owner, *, seed, hours):
+    text = derive_key(seed)
+    await service.renew_key(
+        db,
+        clock,
+        peppers,
+        key_id,
+        account_id=owner.account_id,
+        text=text,
+        scopes=KeyScopes(name="Playground", expires_at=clock.now() + timedelta(hours=hours)),
+    )
+    return text
+
+
+async def test_only_a_later_end_gives_a_key_its_next_text(keys, seeded, clock, peppers, sari):
+    key_id = uuid4()
+    first = await renew(seeded, clock, peppers, key_id, sari, seed=b"a" * 32, hours=2)
+    assert (await keys.authenticate(first)).key_id == key_id
+    second = await renew(seeded, clock, peppers, key_id, sari, seed=b"b" * 32, hours=3)
+    late = await renew(seeded, clock, peppers, key_id, sari, seed=b"c" * 32, hours=2)
+    assert (await keys.authenticate(second)).key_id == key_id
+    with pytest.raises(InvalidApiKey):
+        await keys.authenticate(late)
+    row = next(key for key in await service.list_keys(seeded, sari.account_id) if key.key_id == key_id)
+    assert (row.prefix, row.last4) == (second[:13], second[-4:])
+
+
+async def test_a_computed_key_is_never_renewed_after_its_end_or_for_another_account(
+    keys, seeded, clock, peppers, sari, budi
+):
+    key_id = uuid4()
+    await renew(seeded, clock, peppers, key_id, sari, seed=b"a" * 32, hours=2)
+    stolen = await renew(seeded, clock, peppers, key_id, budi, seed=b"b" * 32, hours=9)
+    await service.revoke_key(seeded, clock, key_id, account_id=sari.account_id)
+    revived = await renew(seeded, clock, peppers, key_id, sari, seed=b"c" * 32, hours=9)
+    for text in (stolen, revived):
+        with pytest.raises(InvalidApiKey):
+            await keys.authenticate(text)

@@ -30,7 +30,7 @@ from gateway.keys.model import (
     check_scopes,
     check_standing,
 )
-from gateway.keys.text import checksum, digest_key, generate_key, parse_key, shown_prefix
+from gateway.keys.text import checksum, derive_key, digest_key, generate_key, parse_key, shown_prefix
 from gateway.plans.model import AccountLimits, Billing, OnDisconnect
 from gateway.runtime.settings import Limits
 from gateway.units import Currency
@@ -71,6 +71,13 @@ def test_a_key_has_its_prefix_its_body_and_its_checksum():
 
 def test_no_two_keys_are_the_same():
     assert len({generate_key() for _ in range(1_000)}) == 1_000
+
+
+def test_a_computed_key_follows_from_its_seed_and_is_a_key_like_any_other():
+    texts = [derive_key(bytes([number]) * 32) for number in range(256)]
+    assert texts == [derive_key(bytes([number]) * 32) for number in range(256)]
+    assert len(set(texts)) == 256
+    assert [parse_key(text) for text in texts] == [text.encode() for text in texts]
 
 
 def test_a_key_is_recognised():

@@ -8,7 +8,9 @@ from babel.messages.extract import extract
 
 import admin.portal.groups
 from admin.access.model import AccessError
+from admin.portal.docs.facts import operations_of
 from admin.web.i18n import read_catalogue
+from gateway.http.error_table import ERRORS
 
 ADMIN = Path(admin.portal.groups.__file__).parents[1]
 TEMPLATE = "jinja2.ext:babel_extract"
@@ -28,6 +30,9 @@ def sentences() -> set[str]:
     calls = {error.__name__: None for error in errors}
     found = {error.__doc__.split("\n\n")[0] for error in errors}
     found |= said(TEMPLATE, "*.html", words) | said("python", "*.py", words)
+    # The documentation says what the API's own tables say.
+    found |= {text for row in ERRORS.values() for text in (row.cause, row.retry)}
+    found |= {text for operations in operations_of("").values() for text in operations.values()}
     # What is given to an error is its sentence, or only the name of a field.
     return found | {text for text in said("python", "*.py", calls) if text.endswith(".")}
 

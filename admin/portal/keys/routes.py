@@ -19,6 +19,7 @@ from admin.portal.keys.views import (
     scopes_of,
 )
 from admin.portal.offers import models_offered
+from admin.portal.playground.key import is_playgrounds
 from admin.web.admission import Access
 from admin.web.errors import status_of
 from admin.web.forms import read_form
@@ -159,6 +160,7 @@ async def _rows(parts: Parts, account_id: UUID) -> list[KeyRow]:
             status=key.status(now),
             used_tokens=counted.get((key.key_id, month), (0, 0))[0],
             replaced=key.replaced_by is not None,
+            of_playground=is_playgrounds(key),
         )
         for key in found
     ]

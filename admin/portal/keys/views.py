@@ -61,12 +61,13 @@ GRACE_LENGTHS = {
 
 
 class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A key with what it has used this month."""
+    """A key with what it has used this month; the playground's own renews itself and is not rotated."""
 
     key: ApiKey
     status: KeyStatus
     used_tokens: int
     replaced: bool
+    of_playground: bool
 
 
 class KeyList(msgspec.Struct, frozen=True, kw_only=True):

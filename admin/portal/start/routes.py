@@ -5,6 +5,7 @@ from uuid import UUID
 from litestar import Response, get, post
 
 from admin.portal.offers import models_offered
+from admin.portal.playground.key import is_playgrounds
 from admin.portal.snippets import snippets
 from admin.portal.start.views import Listening, StartPage
 from admin.reports import store as reports
@@ -80,7 +81,9 @@ async def _account_and_key(request: PageRequest) -> tuple[Account, ApiKey | None
     account_id: UUID = visitor_in(request).inside.person.account_id
     now = parts.door.clock.now()
     working = [
-        key for key in await keys.list_keys(parts.db, account_id) if key.status(now) is KeyStatus.ACTIVE
+        key
+        for key in await keys.list_keys(parts.db, account_id)
+        if key.status(now) is KeyStatus.ACTIVE and not is_playgrounds(key)
     ]
     return await accounts.get(parts.db, account_id), working[0] if working else None
 

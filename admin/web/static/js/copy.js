@@ -14,7 +14,13 @@ async function copy(button) {
   }, SAID_MS);
 }
 
-for (const button of document.querySelectorAll("button[data-copy]")) {
-  button.hidden = false;
-  button.addEventListener("click", () => copy(button));
+function wire(root) {
+  for (const button of root.querySelectorAll("button[data-copy]")) {
+    button.hidden = false;
+    button.addEventListener("click", () => copy(button));
+  }
 }
+
+wire(document);
+// A part of the page that another script has put there says so with this event.
+document.addEventListener("part:shown", (event) => wire(event.target));
