@@ -21,7 +21,8 @@ closed AS (
     SET state = CASE WHEN d.released THEN 'released' ELSE 'settled' END,
         end_reason = d.end_reason, upstream = d.upstream, closed_at = clock_timestamp()
     FROM done d JOIN gates USING (account_id)
-    WHERE i.request_id = d.request_id AND i.state = 'open'
+    -- Not "state = 'open'": the index of the open requests would be read for each row, and only the id's is meant.
+    WHERE i.request_id = d.request_id AND i.state NOT IN ('settled', 'released')
     RETURNING i.request_id, i.account_id, i.key_id, i.model, i.endpoint, i.end_user, i.plan_id, i.billable, i.currency,
         i.book_id, i.admitted_at, i.period, i.day, i.reserved_tokens, i.tokens_per_minute, i.closed_at,
         d.entry_id, d.released, d.end_reason, d.upstream, d.duration_ms, d.first_byte_ms,
