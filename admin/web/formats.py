@@ -8,7 +8,7 @@ from functools import cache
 
 from babel import Locale
 from babel.dates import format_date, format_datetime, format_timedelta
-from babel.numbers import format_decimal, format_percent
+from babel.numbers import format_compact_decimal, format_decimal, format_percent
 from markupsafe import Markup
 
 from admin.access.model import Language
@@ -28,15 +28,28 @@ class Formats:
     def __init__(self, language: Language, zone: zoneinfo.ZoneInfo) -> None:
         self._locale = locale_of(language)
         self._zone = zone
+        symbols = self._locale.number_symbols["latn"]
+        self._symbols = str.maketrans({",": symbols["group"], ".": symbols["decimal"]})
 
     def number(self, value: int | None) -> str:
         """Write a whole number, ``7,412``; a dash for nothing."""
-        return "-" if value is None else format_decimal(value, locale=self._locale)
+        return "-" if value is None else f"{value:,}".translate(self._symbols)
+
+    def compact(self, value: int) -> str:
+        """Write about how much a number is, for an axis: ``1.5M``, ``20K``."""
+        return format_compact_decimal(value, format_type="short", locale=self._locale, fraction_digits=1)
 
     def percent(self, used: int, limit: int) -> str:
         """Write a share in whole percents, rounded down, so that 100 % is only said when it is reached."""
         share = Decimal(percent_of(used, limit)).scaleb(-2)
         return format_percent(share, locale=self._locale)
+
+    def share(self, part: int, whole: int) -> str:
+        """Write which part of a whole something is, to the nearest tenth of a percent; a dash for nothing."""
+        if whole == 0:
+            return "-"
+        tenths = (part * HUNDRED * 20 + whole) // (2 * whole)
+        return format_percent(Decimal(tenths).scaleb(-3), format="0.0%", locale=self._locale)
 
     def money(self, amount: str, currency: str) -> str:
         """Write an exact amount of the ledger with all its digits, ``Rp 0.0225``."""
@@ -65,6 +78,19 @@ class Formats:
         """Write a UTC month, ``December 2026``."""
         return format_date(moment.astimezone(UTC), format="LLLL y", locale=self._locale)
 
+    def short_day(self, moment: datetime) -> str:
+        """Write a UTC day without its year, ``1 Dec``."""
+        return format_date(moment.astimezone(UTC), format="d MMM", locale=self._locale)
+
+    def hour(self, moment: datetime) -> str:
+        """Write a UTC hour, ``05:00``."""
+        return f"{moment.astimezone(UTC):%H:%M}"
+
+    def here(self, moment: datetime) -> str:
+        """Write the time of day of a moment in the zone of the business, ``07:00 WIB``."""
+        local = moment.astimezone(self._zone)
+        return f"{local:%H:%M} {local.tzname()}"
+
     def moment(self, moment: datetime) -> Markup:
         """Write a moment in UTC, for the reader's browser to write in the reader's zone."""
         utc = f"{self._utc(moment, 'd MMM y, HH:mm')} UTC"
@@ -85,7 +111,7 @@ class Formats:
     def reset(self, moment: datetime) -> Markup:
         """Write when a limit resets, in UTC and in the zone of the business: ``1 Dec 00:00 UTC (07:00 WIB)``."""
         local = moment.astimezone(self._zone)
-        here = f"{local:%H:%M} {local.tzname()}"
+        here = self.here(moment)
         if local.date() != moment.astimezone(UTC).date():
             here = f"{format_date(local, format='d MMM', locale=self._locale)} {here}"
         return Markup('<time datetime="{}">{}</time>').format(

@@ -51,12 +51,16 @@ def _environment(
     )
     environment.filters.update(
         number=formats.number,
+        compact=formats.compact,
         money=formats.money,
         price=formats.price,
         minor=formats.minor,
         amount=formats.amount,
         month=formats.month,
         day=formats.day,
+        short_day=formats.short_day,
+        hour=formats.hour,
+        here=formats.here,
         moment=formats.moment,
         reset=formats.reset,
         ago=lambda moment: formats.ago(moment, clock.now()),
@@ -66,6 +70,7 @@ def _environment(
         percent=formats.percent,
         percent_of=percent_of,
         decimals_of=decimals_of,
+        share=formats.share,
         browser_name=browser_name,
     )
     return environment

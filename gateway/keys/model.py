@@ -127,11 +127,18 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     def month_limit(self, now: datetime) -> int | None:
         """Return how many tokens the account may use in the month; what it may spend limits those that are paid for."""
-        limit = self.limits.monthly_tokens
-        if self.guard is None or self.billing is not Billing.METERED:
-            return limit
-        guarded = self.guard.limit(now)
-        return guarded if limit is None else min(limit, guarded)
+        return month_limit(self.limits, self.billing, self.guard, now)
+
+
+def month_limit(
+    limits: AccountLimits, billing: Billing, guard: SpendGuard | None, now: datetime
+) -> int | None:
+    """Return how many tokens an account may use in a month, by its limits and by what it may spend."""
+    limit = limits.monthly_tokens
+    if guard is None or billing is not Billing.METERED:
+        return limit
+    guarded = guard.limit(now)
+    return guarded if limit is None else min(limit, guarded)
 
 
 class MissingApiKey(NusagateError):

@@ -8,6 +8,13 @@ SELECT k.key_id, k.name, k.prefix, k.last4, k.digest, k.pepper_version, k.create
 FROM api_key k JOIN account a USING (account_id) JOIN plan p USING (plan_id) LEFT JOIN spend_guard g USING (account_id)
 WHERE k.digest = ANY ($1::bytea[]) AND k.revoked_at IS NULL;
 
+-- account_terms
+-- What says how many tokens an account may use in a month.
+SELECT a.limits AS overrides, p.billing, p.monthly_tokens, p.daily_tokens, p.requests_per_minute, p.tokens_per_minute,
+       p.concurrency, g.period AS guard_period, g.period_tokens, g.other_tokens
+FROM account a JOIN plan p USING (plan_id) LEFT JOIN spend_guard g USING (account_id)
+WHERE a.account_id = $1;
+
 -- store_digest
 -- Keep a key under the newest pepper, if nobody else has done so meanwhile.
 UPDATE api_key SET digest = $3, pepper_version = $4 WHERE key_id = $1 AND digest = $2;

@@ -58,6 +58,11 @@ async def create_key(
     return await _insert(db, peppers, account_id=account_id, scopes=scopes, now=now)
 
 
+async def month_limit(db: Db, account_id: UUID, now: datetime) -> int | None:
+    """Read how many tokens an account may use in the month of a moment, as admission would; ``AccountNotFound``."""
+    return await store.month_limit(db, account_id, now)
+
+
 async def list_keys(db: Db, account_id: UUID) -> list[ApiKey]:
     """Read the newest keys of an account, revoked and expired ones too."""
     return await store.fetch_keys(db, account_id, limit=KEYS_LISTED_MAX)

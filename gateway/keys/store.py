@@ -10,6 +10,7 @@ from gateway.accounts.model import AccountNotFound, AccountStatus
 from gateway.accounts.store import limits_from
 from gateway.db.pool import Connection, Db, Row
 from gateway.db.queries import load_queries
+from gateway.keys import model
 from gateway.keys.model import ApiKey, Endpoint, KeyRecord, KeyScopes, SpendGuard
 from gateway.plans.model import Billing, OnDisconnect
 from gateway.units import Currency
@@ -46,6 +47,14 @@ async def find_key(db: Db, digests: list[bytes]) -> FoundKey | None:
     """Read the working key that one of these digests belongs to, in one query."""
     row = await db.fetchrow(QUERIES["find_key"], digests)
     return FoundKey(_record(row), row["digest"], row["pepper_version"]) if row else None
+
+
+async def month_limit(db: Db, account_id: UUID, now: datetime) -> int | None:
+    """Read how many tokens an account may use in the month of a moment, as admission would; ``AccountNotFound``."""
+    row = await db.fetchrow(QUERIES["account_terms"], account_id)
+    if row is None:
+        raise AccountNotFound(f"There is no account {account_id}.")
+    return model.month_limit(limits_from(row), Billing(row["billing"]), _guard(row), now)
 
 
 async def store_digest(db: Db, key_id: UUID, *, old: bytes, new: bytes, pepper_version: int) -> None:

@@ -48,12 +48,16 @@ INSIDE = pages({Access.PERSON, Access.CONFIRMED})
 
 
 def filled(page, url: str, path: str) -> str:
-    """The path with a key of the account in it."""
-    if "{key_id:uuid}" not in path:
-        return path
-    page.goto(f"{url}/keys")
-    href = page.locator('a[href*="/rotate"]').first.get_attribute("href")
-    return path.replace("{key_id:uuid}", href.split("/")[2])
+    """The path with a key or a request of the account in it."""
+    if "{key_id:uuid}" in path:
+        page.goto(f"{url}/keys")
+        href = page.locator('a[href*="/rotate"]').first.get_attribute("href")
+        return path.replace("{key_id:uuid}", href.split("/")[2])
+    if "{label:str}" in path:
+        page.goto(f"{url}/usage/requests")
+        href = page.locator('a[href*="/req_"]').first.get_attribute("href")
+        return path.replace("{label:str}", href.split("/")[3])
+    return path
 
 
 def faults(page) -> list[str]:
@@ -114,7 +118,9 @@ def test_nothing_is_wider_than_a_phone_or_a_page_at_twice_its_size(installation,
 
 def test_the_pages_are_those_of_the_application():
     assert {"/", "/login", "/signup", "/dev/components"} <= set(PUBLIC)
-    assert {"/start", "/usage", "/keys", "/keys/new", "/limits", "/settings"} <= set(INSIDE)
+    assert {"/start", "/usage", "/usage/requests", "/keys", "/keys/new", "/limits", "/settings"} <= set(
+        INSIDE
+    )
 
 
 def test_the_checker_sees_a_fault(installation, page):

@@ -1,4 +1,4 @@
-"""What the pages of the inside show and do: keys, usage, limits, language."""
+"""What the pages of the inside show and do: keys, limits, language."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -28,16 +28,6 @@ async def keys_of(portal):
 
 def key_in(answer) -> str:
     return answer.text.partition('id="new-key">')[2].partition("<")[0]
-
-
-async def use(
-    portal, key_id, *, hour: datetime, model="nusantara-base", tokens=(100, 20), amount_pico=60_000_000_000
-):
-    """Write what settling a request would have written into the hourly read model."""
-    await portal.db.execute(
-        "INSERT INTO usage_hourly VALUES ($1, $2, $3, $4, 'completed', 'idr', 1, $5, 0, $6, 0, $7)",
-        await account_of(portal), hour, key_id, model, *tokens, amount_pico,
-    )  # fmt: skip
 
 
 # ---------------------------------------------------------------- onboarding
@@ -179,79 +169,6 @@ async def test_what_somebody_typed_is_shown_as_text(portal, sari_inside):
     assert name not in answer.text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in answer.text
     assert name not in (await sari_inside.get("/keys")).text
-
-
-# ---------------------------------------------------------------- usage
-
-
-async def test_the_month_is_told_with_its_limit_and_its_reset(portal, sari_inside):
-    now = await portal.db.fetchval("SELECT clock_timestamp()")
-    await portal.db.execute(
-        "INSERT INTO quota_counter VALUES ($1, $1, to_char($2::timestamptz, 'YYYY-MM'), 7412, 0)",
-        await account_of(portal), now,
-    )  # fmt: skip
-    said = text_of(await sari_inside.get("/usage"))
-    assert "7,412 of 10,000 tokens, 74%" in said
-    assert "00:00 UTC (07:00 WIB)" in said
-    assert "Left 2,588" in said
-
-
-async def test_the_range_and_the_grouping_stand_in_the_address(portal, sari_inside):
-    await sari_inside.post("/keys/new", name="blog server")
-    key = (await keys_of(portal))[0]
-    await use(portal, key.key_id, hour=datetime(2026, 3, 1, 5, tzinfo=UTC))
-    await use(portal, key.key_id, hour=datetime(2026, 3, 2, 5, tzinfo=UTC), model="other", tokens=(7, 3))
-    await use(portal, key.key_id, hour=datetime(2026, 3, 9, 5, tzinfo=UTC))
-    custom = "/usage?range=custom&start=2026-03-01&end=2026-03-02"
-    by_day = text_of(await sari_inside.get(f"{custom}&by=day"))
-    assert "1 Mar 2026 1 100 20 120 Rp 0.06" in by_day
-    assert "Sum 2 107 23 130 Rp 0.12" in by_day
-    assert "9 Mar 2026" not in by_day
-    by_model = text_of(await sari_inside.get(f"{custom}&by=model"))
-    assert "nusantara-base 1 100 20 120" in by_model
-    assert "other 1 7 3 10" in by_model
-    by_key = text_of(await sari_inside.get(f"{custom}&by=key"))
-    assert f"blog server {key.prefix}…{key.last4} 2 107 23 130" in by_key
-
-
-async def test_the_download_has_the_rows_of_the_page(portal, sari_inside):
-    await use(portal, uuid7(), hour=datetime(2026, 3, 1, 5, tzinfo=UTC))
-    answer = await sari_inside.get("/usage.csv?range=custom&start=2026-03-01&end=2026-03-02&by=model")
-    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
-    assert answer.headers["content-disposition"] == (
-        'attachment; filename="usage-2026-03-01-2026-03-02-by-model.csv"'
-    )
-    assert answer.text == (
-        "group,requests,input_tokens,output_tokens,total_tokens,currency,amount\nnusantara-base,1,100,20,120,idr,0.06\n"
-    )
-
-
-async def test_a_name_in_the_download_is_no_formula(portal, sari_inside):
-    await portal.db.execute(
-        "INSERT INTO usage_user_daily VALUES ($1, '2026-03-01', '=HYPERLINK(1)', 'idr', 1, 1, 1, 0)",
-        await account_of(portal),
-    )
-    answer = await sari_inside.get("/usage.csv?range=custom&start=2026-03-01&end=2026-03-02&by=user")
-    assert answer.text.splitlines()[1].startswith("'=HYPERLINK(1),")
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "range=ever", "by=colour", "range=custom", "range=custom&start=2026-03-02&end=2026-03-01",
-        "range=custom&start=2020-01-01&end=2026-01-01", "range=custom&start=x&end=y",
-    ],
-)  # fmt: skip
-async def test_an_address_that_means_nothing_is_refused(sari_inside, query):
-    assert (await sari_inside.get(f"/usage?{query}")).status_code == 422
-    assert (await sari_inside.get(f"/usage.csv?{query}")).status_code == 422
-
-
-async def test_other_peoples_usage_is_nowhere(portal, sari_inside):
-    budi = await portal.browser(network="192.0.2.77").join("budi@example.com")
-    await use(portal, uuid7(), hour=datetime(2026, 3, 1, 5, tzinfo=UTC))
-    answer = await budi.get("/usage.csv?range=custom&start=2026-03-01&end=2026-03-02")
-    assert answer.text.splitlines()[1:] == []
 
 
 # ---------------------------------------------------------------- limits, language

@@ -1,4 +1,4 @@
-"""What pages stand on: numbers and moments in words, cookies, languages, assets, ranges of time, redirects, settings."""
+"""What pages stand on: numbers and moments in words, cookies, languages, assets, redirects, settings."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -11,7 +11,6 @@ import admin.web.assets
 from admin.access.model import Language
 from admin.portal.dev.views import linked
 from admin.portal.snippets import snippets
-from admin.portal.usage.views import ENDINGS, FormRefused, Preset, span_of, total_of
 from admin.web.assets import Assets, read_manifest
 from admin.web.browsers import browser_name
 from admin.web.csp import SOURCES, policy
@@ -20,7 +19,6 @@ from admin.web.i18n import preferred, translator_of
 from admin.web.pages import safe_path
 from admin.web.visitor import CookieName, read_cookies, set_cookie
 from gateway.errors import ConfigurationError
-from gateway.ledger.model import EndReason, UsageRow
 from tests.plugins.portal import portal_settings
 
 JAKARTA = ZoneInfo("Asia/Jakarta")
@@ -139,51 +137,6 @@ def test_an_asset_has_its_digest_in_its_address():
     assert assets.get("vendor/manifest.json") is None
 
 
-@pytest.mark.parametrize(
-    ("preset", "first", "last"),
-    [
-        ("today", "2026-11-23", "2026-11-23"),
-        ("7d", "2026-11-17", "2026-11-23"),
-        ("month", "2026-11-01", "2026-11-30"),
-        ("last-month", "2026-10-01", "2026-10-31"),
-        (None, "2026-11-01", "2026-11-30"),
-    ],
-)
-def test_a_range_has_a_name(preset, first, last):
-    span = span_of(preset, None, None, NOW)
-    assert (span.first_day, span.last_day) == (first, last)
-
-
-def test_a_range_of_ones_own_is_whole_days():
-    span = span_of(None, "2026-02-27", "2026-03-01", NOW)
-    assert (span.preset, span.start, span.end) == (
-        Preset.CUSTOM,
-        datetime(2026, 2, 27, tzinfo=UTC),
-        datetime(2026, 3, 2, tzinfo=UTC),
-    )
-    with pytest.raises(FormRefused, match="within 366 days"):
-        span_of("custom", "2025-01-01", "2026-01-02", NOW)
-
-
-def test_a_sum_is_exact_and_of_one_currency():
-    def row(amount, currency="idr"):
-        return UsageRow(
-            group="x",
-            requests=1,
-            input_tokens=2,
-            output_tokens=3,
-            total_tokens=5,
-            currency=currency,
-            amount=amount,
-        )
-
-    total = total_of([row("0.1"), row("0.2"), row("0.000000000001")])
-    assert total is not None
-    assert (total.requests, total.total_tokens, total.amount) == (3, 15, "0.300000000001")
-    assert total_of([row("1"), row("1", "usd")]) is None
-    assert total_of([]) is None
-
-
 def test_a_request_to_paste_has_the_real_address_and_key():
     texts = snippets("https://api.example.com", "nsk_live_x", "nusantara-base")
     assert [snippet.name for snippet in texts] == ["curl", "python", "javascript"]
@@ -236,7 +189,3 @@ def test_only_our_own_links_of_a_letter_are_links():
 def test_a_wrong_setting_is_named(environ, said):
     with pytest.raises(ConfigurationError, match=said):
         portal_settings(**environ)
-
-
-def test_every_ending_of_a_request_has_words():
-    assert set(ENDINGS) == set(EndReason)

@@ -1,129 +1,146 @@
-"""The usage page and its CSV: the same rows, from the same address."""
+"""The usage page and its CSV: the same numbers, from the same address."""
 
 import csv
 import io
-from datetime import UTC, datetime
-from urllib.parse import urlencode
+from collections.abc import Iterable
+from datetime import datetime
 from uuid import UUID
 
-from litestar import Response, get
+from litestar import MediaType, Response, get
 
-from admin.portal.usage.views import (
-    ENDINGS,
-    GROUPS,
-    PRESETS,
-    Group,
-    Line,
-    Month,
-    Preset,
-    Span,
-    UsagePage,
-    group_of,
-    span_of,
-    total_of,
-)
+from admin.access.model import AccessError
+from admin.portal.usage.address import GROUPS, PRESETS, STEPS, Group, View, default_view, view_of
+from admin.portal.usage.chart import LINES_MAX, SERIES_MAX, Name, chart_of, lines_of, row_of, total_of
+from admin.portal.usage.requests import REQUEST_ROUTES, call_line
+from admin.portal.usage.views import Month, UsagePage, month_as_of
+from admin.portal.usage.words import ENDINGS, refusal_of
 from admin.reports import store as reports
+from admin.reports.model import Cells
 from admin.web.admission import Access
-from admin.web.pages import NO_STORE, page
+from admin.web.errors import status_of
+from admin.web.i18n import Gettext
+from admin.web.pages import NO_STORE, OK, page, problem_of
 from admin.web.parts import PageRequest, Parts, parts_of, visitor_in
-from gateway.accounts import service as accounts
-from gateway.clock import day_of, month_end, month_of
+from gateway.clock import day_of, format_utc, month_of
 from gateway.keys import service as keys
 from gateway.keys.model import ApiKey
-from gateway.ledger import store as ledger
-from gateway.ledger.model import UsageRow
-from gateway.quota import model as quota_model
+from gateway.ledger.model import EndReason
 from gateway.quota import service as quota
+from gateway.refusals import store as refusals
 
 LATEST_SHOWN = 8
-CSV_COLUMNS = ("group", "requests", "input_tokens", "output_tokens", "total_tokens", "currency", "amount")
+CSV_COLUMNS = ("requests", "input_tokens", "output_tokens", "total_tokens", "currency", "amount")
+REST = "(other)"
 
 
 @get("/usage", access=Access.PERSON)
 async def usage_page(request: PageRequest) -> Response[str]:
     """Show how the month stands, and what was used in the range of the address."""
-    parts, account_id = parts_of(request), visitor_in(request).inside.person.account_id
+    parts, visitor = parts_of(request), visitor_in(request)
+    account_id = visitor.inside.person.account_id
     now = await quota.now(parts.db)
-    span, group, rows = await _rows(request, now)
-    made = {str(key.key_id): key for key in await keys.list_keys(parts.db, account_id)}
-    month = await _month(parts, account_id, now)
-    view = UsagePage(
-        month=month,
-        span=span,
-        group=group,
+    problem, status = None, OK
+    try:
+        view = view_of(request.query_params.multi_items(), now)
+    except AccessError as error:
+        view, problem, status = default_view(now), problem_of(visitor, error), status_of(error)
+    made = await keys.list_keys(parts.db, account_id)
+    name = _names(view.group, made, visitor.translator.gettext)
+    cells = await _cells(parts, account_id, view, bars=SERIES_MAX)
+    chart = chart_of(view, cells, name)
+    refused = await refusals.by_reason(parts.db, account_id, view.span.start, view.span.end)
+    latest = await reports.latest_calls(
+        parts.db, account_id, since=view.span.start, key_id=None, limit=LATEST_SHOWN
+    )
+    shown = UsagePage(
+        month=await _month(parts, account_id, now),
+        view=view,
+        chart=chart,
+        lines=lines_of(cells, chart.series, name),
+        total=total_of(cells.sums),
         presets=PRESETS,
         groups=GROUPS,
-        lines=[_line(row, group, made) for row in rows],
-        total=total_of(rows),
-        latest=await reports.latest_calls(
-            parts.db, account_id, since=span.start, key_id=None, limit=LATEST_SHOWN
-        ),
-        endings=ENDINGS,
-        key_names={key_id: key.scopes.name for key_id, key in made.items()},
+        steps={step: STEPS[step] for step in view.steps},
+        refusals=[refusal_of(row.reason, row.requests) for row in refused],
+        latest=[call_line(call, made, visitor.translator.gettext) for call in latest],
         has_keys=bool(made),
-        query=_query(span, group),
+        problem=problem,
     )
-    return page(request, "usage/usage.html", view)
+    return page(request, "usage/usage.html", shown, status=status)
 
 
 @get("/usage.csv", access=Access.PERSON, back="/usage")
 async def usage_csv(request: PageRequest) -> Response[str]:
-    """Download exactly the rows of the page with the same address."""
-    span, group, rows = await _rows(request, await quota.now(parts_of(request).db))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for row in rows:
-        writer.writerow([_harmless(row.group), *(getattr(row, name) for name in CSV_COLUMNS[1:])])
-    name = f"usage-{span.first_day}-{span.last_day}-by-{group}.csv"
-    response = Response(text.getvalue(), status_code=200, media_type="text/csv")
+    """Download exactly the bars of the page with the same address, and their parts."""
+    parts, visitor = parts_of(request), visitor_in(request)
+    account_id = visitor.inside.person.account_id
+    try:
+        view = view_of(request.query_params.multi_items(), await quota.now(parts.db))
+    except AccessError as error:
+        problem = problem_of(visitor, error)
+        text = f"{problem.field}: {problem.text}\n"
+        return Response(text, status_code=status_of(error), media_type=MediaType.TEXT)
+    made = await keys.list_keys(parts.db, account_id) if view.group is Group.KEY else []
+    cells = await _cells(parts, account_id, view, bars=LINES_MAX)
+    span = view.span
+    name = f"usage-{span.first_day}-{span.last_day}-by-{view.group}-and-{view.step}.csv"
+    response = Response(_csv(view, cells, made), status_code=OK, media_type="text/csv")
     response.headers["content-disposition"] = f'attachment; filename="{name}"'
     response.headers["cache-control"] = NO_STORE
     return response
 
 
-async def _rows(request: PageRequest, now: datetime) -> tuple[Span, Group, list[UsageRow]]:
-    query = request.query_params
-    span = span_of(query.get("range"), query.get("start"), query.get("end"), now)
-    group = group_of(query.get("by"))
-    account_id = visitor_in(request).inside.person.account_id
-    rows = await ledger.usage(parts_of(request).db, account_id, group, span.start, span.end)
-    return span, group, rows
-
-
-async def _month(parts: Parts, account_id: UUID, now: datetime) -> Month:
-    account = await accounts.get(parts.db, account_id)
-    period, day = month_of(now), day_of(now)
-    counted = await quota.counters(parts.db, account_id, [account_id], [period, day])
-    used, held = counted.get((account_id, period), (0, 0))
-    limit, resets_at = account.limits.monthly_tokens, month_end(period)
-    return Month(
-        used=used,
-        held=held,
-        limit=limit,
-        remaining=None if limit is None else max(0, limit - used - held),
-        resets_at=resets_at,
-        days_left=(resets_at - now).days + 1,
-        today_used=counted.get((account_id, day), (0, 0))[0],
-        forecast=quota_model.forecast(used, now),
+async def _cells(parts: Parts, account_id: UUID, view: View, *, bars: int) -> Cells:
+    return await reports.cells(
+        parts.db,
+        account_id,
+        (view.span.start, view.span.end),
+        step=view.step,
+        group=view.group,
+        places=(bars, LINES_MAX),
     )
 
 
-def _line(row: UsageRow, group: Group, made: dict[str, ApiKey]) -> Line:
-    if group in {Group.DAY, Group.HOUR}:
-        return Line(label=row.group, moment=datetime.fromisoformat(row.group).replace(tzinfo=UTC), row=row)
-    key = made.get(row.group) if group is Group.KEY else None
-    if key is None:
-        return Line(label=row.group, row=row)
-    return Line(label=key.scopes.name, detail=f"{key.prefix}…{key.last4}", row=row)
+async def _month(parts: Parts, account_id: UUID, now: datetime) -> Month:
+    period, day = month_of(now), day_of(now)
+    counted = await quota.counters(parts.db, account_id, [account_id], [period, day])
+    used, held = counted.get((account_id, period), (0, 0))
+    return month_as_of(
+        now,
+        used=used,
+        held=held,
+        limit=await keys.month_limit(parts.db, account_id, now),
+        today_used=counted.get((account_id, day), (0, 0))[0],
+    )
 
 
-def _query(span: Span, group: Group) -> str:
-    """Write the address of a view, so that the download and the tabs keep it."""
-    values = {"range": span.preset.value, "by": group.value}
-    if span.preset is Preset.CUSTOM:
-        values |= {"start": span.first_day, "end": span.last_day}
-    return urlencode(values)
+def _names(group: Group, made: Iterable[ApiKey], say: Gettext) -> Name:
+    """Say how the groups of a view are called."""
+    by_id = {str(key.key_id): key for key in made}
+
+    def name(text: str) -> tuple[str, str | None]:
+        if group is Group.STATUS and text in set(EndReason):
+            return say(ENDINGS[EndReason(text)].name), None
+        key = by_id.get(text) if group is Group.KEY else None
+        return (text, None) if key is None else (key.scopes.name, f"{key.prefix}…{key.last4}")
+
+    return name
+
+
+def _csv(view: View, cells: Cells, made: Iterable[ApiKey]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = {str(key.key_id): key.scopes.name for key in made}
+    by_key = view.group is Group.KEY
+    writer.writerow(["time", view.group.value, *(["key_name"] if by_key else []), *CSV_COLUMNS])
+    for cell in cells.parts:
+        assert cell.moment is not None
+        row = row_of(cell)
+        group = REST if cell.group is None else cell.group
+        called = [_harmless(names.get(group, ""))] if by_key else []
+        numbers = [getattr(row, column) for column in CSV_COLUMNS]
+        writer.writerow([format_utc(cell.moment), _harmless(group), *called, *numbers])
+    return text.getvalue()
 
 
 def _harmless(text: str) -> str:
@@ -131,4 +148,4 @@ def _harmless(text: str) -> str:
     return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text
 
 
-ROUTES = [usage_page, usage_csv]
+ROUTES = [usage_page, usage_csv, *REQUEST_ROUTES]

@@ -1,96 +1,27 @@
-"""What the usage page shows, and how its address becomes a range of time and a grouping."""
+"""What the usage pages show."""
 
-from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
-from enum import StrEnum
+from datetime import datetime
 
 import msgspec
 
-from admin.portal.amounts import FormRefused
-from admin.reports.model import Call
-from admin.web.i18n import mark
+from admin.portal.usage.address import Group, Preset, Step, View
+from admin.portal.usage.chart import Chart, Line
+from admin.portal.usage.words import Refusal
+from admin.reports.model import Call, CallDetail
+from admin.web.pages import Problem
 from gateway.clock import month_end, month_of, month_start
-from gateway.ledger.model import EndReason, UsageRow
+from gateway.ledger.model import UsageRow
+from gateway.quota import model as quota_model
 
-RANGE_DAYS_MAX = 366
-A_DAY = timedelta(days=1)
-
-
-class Preset(StrEnum):
-    """The ranges that have a name."""
-
-    TODAY = "today"
-    WEEK = "7d"
-    MONTH = "month"
-    LAST_MONTH = "last-month"
-    CUSTOM = "custom"
-
-
-PRESETS = {
-    Preset.TODAY: mark("Today"),
-    Preset.WEEK: mark("Last 7 days"),
-    Preset.MONTH: mark("This month"),
-    Preset.LAST_MONTH: mark("Last month"),
-}
-
-
-class Group(StrEnum):
-    """What a line of the table sums."""
-
-    DAY = "day"
-    HOUR = "hour"
-    MODEL = "model"
-    KEY = "key"
-    USER = "user"
-
-
-GROUPS = {
-    Group.DAY: mark("Day"),
-    Group.HOUR: mark("Hour"),
-    Group.MODEL: mark("Model"),
-    Group.KEY: mark("Key"),
-    Group.USER: mark("End user"),
-}
-
-
-ENDINGS = {
-    EndReason.COMPLETED: mark("completed"),
-    EndReason.INCOMPLETE: mark("cut at its limit"),
-    EndReason.UPSTREAM_ERROR: mark("failed at the model"),
-    EndReason.UPSTREAM_RESET: mark("model broke off"),
-    EndReason.UPSTREAM_TIMEOUT: mark("model was too slow"),
-    EndReason.CLIENT_GONE_DRAINED: mark("client left, read to its end"),
-    EndReason.CLIENT_GONE_CANCELLED: mark("client left, cancelled"),
-    EndReason.DRAINED_AT_SHUTDOWN: mark("ended at a restart"),
-    EndReason.GATEWAY_CRASH: mark("recovered after a crash"),
-}
-
-
-class Span(msgspec.Struct, frozen=True, kw_only=True):
-    """A range of time in UTC, half-open; ``last_day`` is the last one in it."""
-
-    preset: Preset
-    start: datetime
-    end: datetime
-
-    @property
-    def first_day(self) -> str:
-        """The first day, as the form and the address write it."""
-        return self.start.date().isoformat()
-
-    @property
-    def last(self) -> datetime:
-        """The beginning of the last day."""
-        return self.end - A_DAY
-
-    @property
-    def last_day(self) -> str:
-        """The last day, as the form and the address write it."""
-        return self.last.date().isoformat()
+SECONDS_PER_DAY = 86_400
+SECONDS_PER_HOUR = 3_600
 
 
 class Month(msgspec.Struct, frozen=True, kw_only=True):
-    """How the month stands: tokens used and held, the limit if there is one, and where it is heading."""
+    """How the month stands: tokens used and held, the limit if there is one, and where it is heading.
+
+    ``pace`` is tokens a day so far; ``full_at`` is when the limit is reached if it goes on like that, before the reset.
+    """
 
     used: int
     held: int
@@ -99,98 +30,103 @@ class Month(msgspec.Struct, frozen=True, kw_only=True):
     resets_at: datetime
     days_left: int
     today_used: int
+    pace: int
     forecast: int
-
-
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of the table: what it sums, as people read it, and its numbers."""
-
-    label: str
-    detail: str | None = None
-    moment: datetime | None = None
-    row: UsageRow
+    full_at: datetime | None
+    elapsed_percent: int
 
 
 class UsagePage(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything on the page, from one view of the read models."""
+    """Everything on the page of usage."""
 
     month: Month
-    span: Span
-    group: Group
-    presets: dict[Preset, str]
-    groups: dict[Group, str]
+    view: View
+    chart: Chart
     lines: list[Line]
     total: UsageRow | None
-    latest: list[Call]
-    endings: dict[EndReason, str]
-    key_names: dict[str, str]
+    presets: dict[Preset, str]
+    groups: dict[Group, str]
+    steps: dict[Step, str]
+    refusals: list[Refusal]
+    latest: list["CallLine"]
     has_keys: bool
-    query: str
+    problem: Problem | None
 
 
-def span_of(preset: str | None, start: str | None, end: str | None, now: datetime) -> Span:
-    """Read the range of an address; ``FormRefused`` where it cannot be one."""
-    name = preset or (Preset.CUSTOM if start or end else Preset.MONTH)
-    if name not in set(Preset):
-        raise FormRefused("This range is not known.", param="range")
-    midnight = datetime.combine(now.astimezone(UTC).date(), time(), tzinfo=UTC)
-    month = month_of(now)
-    match Preset(name):
-        case Preset.TODAY:
-            return Span(preset=Preset.TODAY, start=midnight, end=midnight + A_DAY)
-        case Preset.WEEK:
-            return Span(preset=Preset.WEEK, start=midnight - 6 * A_DAY, end=midnight + A_DAY)
-        case Preset.MONTH:
-            return Span(preset=Preset.MONTH, start=month_start(month), end=month_end(month))
-        case Preset.LAST_MONTH:
-            ended = month_start(month)
-            before = month_start(month_of(ended - A_DAY))
-            return Span(preset=Preset.LAST_MONTH, start=before, end=ended)
-        case Preset.CUSTOM:
-            return _custom(start, end)
+class CallLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A settled request as a line of a table, with the words for it."""
+
+    call: Call
+    label: str
+    key_name: str
+    ending: str
+    source: str
 
 
-def _custom(start: str | None, end: str | None) -> Span:
-    first, last = _day(start, "start"), _day(end, "end")
-    if not timedelta(0) <= last - first < timedelta(days=RANGE_DAYS_MAX):
-        raise FormRefused(
-            "The last day must follow the first one, within %(longest)s days.",
-            param="end",
-            longest=RANGE_DAYS_MAX,
-        )
-    return Span(
-        preset=Preset.CUSTOM,
-        start=datetime.combine(first, time(), tzinfo=UTC),
-        end=datetime.combine(last, time(), tzinfo=UTC) + A_DAY,
-    )
+class Filters(msgspec.Struct, frozen=True, kw_only=True):
+    """What requests are chosen by; ``None`` is everything."""
+
+    key: str | None = None
+    model: str | None = None
+    status: str | None = None
 
 
-def _day(text: str | None, name: str) -> date:
-    try:
-        return date.fromisoformat(text or "")
-    except ValueError:
-        raise FormRefused("Write the day as 2026-12-31.", param=name) from None
+class CallsPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of settled requests, what it was chosen by, and where the older ones are."""
+
+    lines: list[CallLine]
+    filters: Filters
+    keys: list[tuple[str, str]]
+    models: list[tuple[str, str]]
+    statuses: list[tuple[str, str]]
+    is_first: bool
+    newest_query: str
+    older_query: str | None
+    problem: Problem | None
 
 
-def group_of(name: str | None) -> Group:
-    """Read the grouping of an address; ``FormRefused``."""
-    if name is None:
-        return Group.DAY
-    if name not in set(Group):
-        raise FormRefused("This grouping is not known.", param="by")
-    return Group(name)
+class Charged(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of token of a request: how many, at what price for a million, and what that makes, all exact."""
+
+    name: str
+    tokens: int
+    rate: str
+    amount: str
 
 
-def total_of(rows: list[UsageRow]) -> UsageRow | None:
-    """Sum the lines of a table, exactly; ``None`` where there is none, or they are in several currencies."""
-    if not rows or len({row.currency for row in rows}) > 1:
-        return None
-    return UsageRow(
-        group="",
-        requests=sum(row.requests for row in rows),
-        input_tokens=sum(row.input_tokens for row in rows),
-        output_tokens=sum(row.output_tokens for row in rows),
-        total_tokens=sum(row.total_tokens for row in rows),
-        currency=rows[0].currency,
-        amount=str(sum((Decimal(row.amount) for row in rows), Decimal(0))),
+class CallPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One settled request: what happened, and how it was counted."""
+
+    label: str
+    call: CallDetail
+    key_name: str
+    ending: tuple[str, str]
+    source: tuple[str, str]
+    flaw: str | None
+    charged: list[Charged]
+    amount: str
+    raw_usage: str | None
+    day_query: str
+
+
+def month_as_of(now: datetime, *, used: int, held: int, limit: int | None, today_used: int) -> Month:
+    """Say how a month stands at a moment of it."""
+    period = month_of(now)
+    start, resets_at = month_start(period), month_end(period)
+    elapsed_s = max(int((now - start).total_seconds()), SECONDS_PER_HOUR)
+    full_at = None
+    if limit is not None and 0 < used < limit:
+        full_at = start + (now - start) * limit // used
+    return Month(
+        used=used,
+        held=held,
+        limit=limit,
+        remaining=None if limit is None else max(0, limit - used - held),
+        resets_at=resets_at,
+        days_left=(resets_at - now).days + 1,
+        today_used=today_used,
+        pace=used * SECONDS_PER_DAY // elapsed_s,
+        forecast=quota_model.forecast(used, now),
+        full_at=full_at if full_at is not None and full_at < resets_at else None,
+        elapsed_percent=(now - start) * 100 // (resets_at - start),
     )
