@@ -24,6 +24,7 @@ from admin.web.relay import Relay
 from admin.web.templates import Templates
 from billing.settings import StripeSettings, load_stripe_settings
 from billing.stripe.client import Stripe
+from billing.stripe.clock import plan_clock
 from billing.webhooks.http import endpoints
 from gateway.clock import Clock, SystemClock
 from gateway.db.pool import Pool, open_pool, pinger
@@ -91,7 +92,7 @@ async def open_parts(
 ) -> AsyncIterator[Parts]:
     """Make the parts, and close them."""
     db = await open_pool(settings.base.database_url, settings.base.limits, application=APPLICATION)
-    till = Till(stripe=Stripe(stripe), limits=stripe.limits) if stripe else None
+    till = open_till(stripe, clock) if stripe else None
     parts = join_parts(settings, clock, db, till)
     try:
         yield parts
@@ -100,6 +101,11 @@ async def open_parts(
         if till is not None:
             await till.stripe.close()
         await db.close()
+
+
+def open_till(stripe: StripeSettings, clock: Clock) -> Till:
+    """Make what takes money; its connection is the caller's to close."""
+    return Till(stripe=Stripe(stripe), limits=stripe.limits, clock=plan_clock(clock, stripe))
 
 
 def join_parts(settings: PortalSettings, clock: Clock, db: Any, till: Till | None = None) -> Parts:

@@ -55,11 +55,12 @@ class Formats:
         """Write an exact amount of the ledger with all its digits, ``Rp 0.0225``."""
         return self._signed(Decimal(amount), currency, "#,##0.############")
 
-    def minor(self, amount_minor: int, currency: str) -> str:
-        """Write an amount in Stripe's minor units as an invoice does, ``Rp 9,999.00``."""
+    def minor(self, amount_minor: int, currency: str, *, brief: bool = False) -> str:
+        """Write an amount in Stripe's minor units as an invoice does, ``Rp 9,999.00``; or briefly, ``Rp 9,999``."""
         exponent = STRIPE_MONEY[Currency(currency)].minor_exponent
         value = Decimal(amount_minor).scaleb(-exponent)
-        return self._signed(value, currency, f"#,##0.{'0' * exponent}")
+        decimals = 0 if brief and value == value.to_integral_value() else exponent
+        return self._signed(value, currency, f"#,##0.{'0' * decimals}" if decimals else "#,##0")
 
     def amount(self, amount_pico: int, currency: str, decimals: int = 0) -> str:
         """Write an exact amount in pico-currency with at least so many decimals, so that a column of them is even."""

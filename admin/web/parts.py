@@ -14,16 +14,18 @@ from admin.web.templates import Templates
 from admin.web.visitor import Visitor, visitor_of
 from billing.settings import StripeLimits
 from billing.stripe.client import Stripe
+from gateway.clock import Clock
 from gateway.db.pool import Pool
 
 PageRequest: TypeAlias = Request[Any, Any, State]
 
 
 class Till(msgspec.Struct, frozen=True, kw_only=True):
-    """How money is taken: the connection to Stripe, and the bounds on what it is asked."""
+    """How money is taken: the connection to Stripe, the bounds on what it is asked, and the time that plans live in."""
 
     stripe: Stripe
     limits: StripeLimits
+    clock: Clock
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +38,11 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     assets: Assets
     templates: Templates
     relay: Relay
+
+    @property
+    def plan_clock(self) -> Clock:
+        """The clock by which plans begin and end, which runs ahead where a sandbox lets months pass."""
+        return self.door.clock if self.till is None else self.till.clock
 
 
 def parts_of(request: PageRequest) -> Parts:

@@ -1,4 +1,4 @@
-"""The two pages that a person sees: Checkout and the billing portal. Plain forms, no script."""
+"""The pages that a customer sees: Checkout, the billing portal, and an invoice. Plain forms, no script."""
 
 from html import escape
 
@@ -11,8 +11,8 @@ from billing.sandbox.routing import Request
 from billing.sandbox.state import Json
 from billing.sandbox.world import World, money_text
 
-CHECKOUT, PORTAL = "/c/pay/", "/p/session/"
-PREFIXES = (CHECKOUT, PORTAL)
+CHECKOUT, PORTAL, INVOICE = "/c/pay/", "/p/session/", "/i/"
+PREFIXES = (CHECKOUT, PORTAL, INVOICE)
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:3rem auto;padding:0 1rem}"
     "button,select{font:inherit;padding:.4rem .8rem;margin:.2rem 0}"
@@ -27,6 +27,8 @@ def answer_page(world: World, request: Request) -> Answer:
     try:
         if request.path.startswith(CHECKOUT):
             return _checkout(world, request)
+        if request.path.startswith(INVOICE):
+            return _invoice(world, request)
         return _portal(world, request)
     except Refusal as refusal:
         return page(refusal.http_status, "Stripe sandbox", f"<p class=bad>{escape(refusal.message)}</p>")
@@ -78,6 +80,27 @@ def _amount(item: Json) -> str:
     if item["quantity"] is None:
         return "by usage"
     return money_text(item["amount_total"], item["currency"])
+
+
+def _invoice(world: World, request: Request) -> Answer:
+    """Show an invoice, or let it be paid with the card on file; its PDF is the same page here."""
+    invoice = world.find("invoice", request.path.removeprefix(INVOICE).removesuffix("/pdf"))
+    problem = None
+    if request.method == "POST":
+        world.changes += 1
+        if portal.pay_invoice(world, invoice):
+            return redirect(f"{INVOICE}{invoice['id']}")
+        problem = "Your card was declined."
+    rows = "".join(
+        f"<tr><td>{escape(line['description'] or '')}<td>{money_text(line['amount'], line['currency'])}"
+        for line in invoice["lines"]["data"]
+    )
+    pay = _button("pay", "Pay now", invoice["id"]) if invoice["status"] == "open" else ""
+    body = (
+        f"<p>{escape(invoice['number'] or '')} <small>{invoice['status']}</small>{_problem(problem)}"
+        f"<table>{rows}<tr><td><b>Total</b><td>{money_text(invoice['total'], invoice['currency'])}</table>{pay}"
+    )
+    return page(402 if problem else 200, "Invoice", body)
 
 
 def _portal(world: World, request: Request) -> Answer:

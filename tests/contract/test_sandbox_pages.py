@@ -191,6 +191,24 @@ def test_a_portal_session_nobody_opens_is_over_after_five_minutes(client, sandbo
     assert sandbox.send("GET", portal.url.removeprefix(sandbox.url))[0] == 404
 
 
+def test_an_invoice_has_a_page_on_which_it_is_paid(client, sandbox):
+    made, customer = catalogue(client), sari(client)
+    session = open_checkout(client, customer, made.basic)
+    sandbox.submit(session.url, action="pay", card="0341")
+    sandbox.move_to(DECEMBER + HOUR_S + 60)
+    invoice = client.v1.invoices.list({"customer": customer.id, "status": "open"}).data[0]
+    path = invoice.hosted_invoice_url.removeprefix(sandbox.url)
+    assert "IDR 9,999.00" in sandbox.send("GET", path)[2]
+    assert sandbox.send("GET", f"{path}/pdf")[0] == 200
+    status, page = sandbox.submit(invoice.hosted_invoice_url, action="pay")
+    assert (status, "declined" in page) == (402, True)
+    portal = client.v1.billing_portal.sessions.create({"customer": customer.id})
+    sandbox.submit(portal.url, action="card", card="4242")
+    assert sandbox.submit(invoice.hosted_invoice_url, action="pay")[0] == 303
+    assert client.v1.invoices.retrieve(invoice.id).status == "paid"
+    assert "Pay now" not in sandbox.send("GET", path)[2]
+
+
 def test_names_are_escaped_on_the_pages(client, sandbox):
     price = flat(client, "<script>alert(1)</script>", 100)
     session = open_checkout(client, sari(client), price)

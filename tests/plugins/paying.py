@@ -67,7 +67,7 @@ async def customer(portal: Portal, shop: Shop, address: str, network: str = "192
 @pytest.fixture
 def paying(shop: Shop) -> Portal:
     """The portal of an installation with Stripe."""
-    till = Till(stripe=shop.stripe, limits=shop.settings.limits)
+    till = Till(stripe=shop.stripe, limits=shop.settings.limits, clock=shop.clock)
     return Portal(shop.db, shop.clock, portal_settings(), stripe=shop.settings, till=till)
 
 

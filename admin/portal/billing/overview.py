@@ -55,7 +55,7 @@ async def show(request: PageRequest, *, problem: Problem | None = None, status: 
     parts, visitor = parts_of(request), visitor_in(request)
     account = await accounts.get(parts.db, visitor.inside.person.account_id)
     known = {plan.plan_id: plan for plan in await plans.list_plans(parts.db)}
-    offers = {offer.plan.plan_id: offer for offer in await offers_to(parts.db, parts.door.clock, account)}
+    offers = {offer.plan.plan_id: offer for offer in await offers_to(parts.db, parts.plan_clock, account)}
     subscription = current(await store.subscriptions_of(parts.db, account.account_id))
     now = parts.door.clock.now()
     months = months_shown(await invoices.months_of(parts.db, account.account_id, MONTHS_SHOWN), now)
@@ -69,7 +69,7 @@ async def show(request: PageRequest, *, problem: Problem | None = None, status: 
             offers=offers,
             subscription=subscription,
             standing=visitor.standing,
-            now=now,
+            now=parts.plan_clock.now(),
         ),
         statement=await statement_of(parts.db, account.account_id, month_of(now)),
         month=month_start(month_of(now)),

@@ -106,7 +106,7 @@ async def ask(parts: Parts, act: Callable[[Till], Awaitable[Result]], *, is_chan
 
 def subscriptions(parts: Parts, till: Till) -> Subscriptions:
     """Return what an account's owner can do about its plan."""
-    return Subscriptions(parts.db, parts.door.clock, till.stripe, till.limits)
+    return Subscriptions(parts.db, till.clock, till.stripe, till.limits)
 
 
 def return_urls(parts: Parts) -> ReturnUrls:

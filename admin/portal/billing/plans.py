@@ -54,10 +54,10 @@ async def plans_page(request: PageRequest) -> Response[str]:
     """Show the plans side by side, with what each would cost now and from the 1st on."""
     parts, account = parts_of(request), await _account(request)
     view = PlansPage(
-        offers=await offers_to(parts.db, parts.door.clock, account),
+        offers=await offers_to(parts.db, parts.plan_clock, account),
         current=await plans.get_plan(parts.db, account.plan_id),
         currency=account.currency,
-        next_month=month_end(month_of(parts.door.clock.now())),
+        next_month=month_end(month_of(parts.plan_clock.now())),
         rates=await rates_offered(parts, account.currency),
         can_pay=parts.till is not None,
     )
@@ -157,7 +157,7 @@ async def _account(request: PageRequest) -> Account:
 
 async def _offer(request: PageRequest, plan_id: str) -> Offer:
     parts = parts_of(request)
-    found = await offers_to(parts.db, parts.door.clock, await _account(request))
+    found = await offers_to(parts.db, parts.plan_clock, await _account(request))
     offer = next((offer for offer in found if offer.plan.plan_id == plan_id), None)
     if offer is None:
         raise NotSold
@@ -178,7 +178,7 @@ async def _plan(
         current=await plans.get_plan(parts.db, account.plan_id),
         currency=account.currency,
         rule=METERED_RULE if is_metered_buy else RULES[offer.step],
-        next_month=month_end(month_of(parts.door.clock.now())),
+        next_month=month_end(month_of(parts.plan_clock.now())),
         can_pay=parts.till is not None,
         problem=problem,
     )

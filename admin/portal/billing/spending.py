@@ -88,7 +88,7 @@ async def top_up(request: PageRequest) -> Response[str]:
             parts,
             lambda till: start_top_up(
                 parts.db,
-                parts.door.clock,
+                till.clock,
                 till.stripe,
                 account.account_id,
                 amount_minor=amount_minor,

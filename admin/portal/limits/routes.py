@@ -13,6 +13,7 @@ from admin.web.pages import page, redirect
 from admin.web.parts import PageRequest, parts_of, visitor_in
 from billing.caps import alerts
 from billing.caps.model import THRESHOLDS
+from billing.credit.store import is_subscribed
 from gateway.accounts import service as accounts
 from gateway.accounts.model import Account, LimitName
 from gateway.clock import Month, day_of, format_utc, month_end, month_of
@@ -55,7 +56,9 @@ async def limits_page(request: PageRequest) -> Response[str]:
         plan=await plans.get_plan(parts.db, account.plan_id),
         rows=[_row(account, name, used.get(name)) for name in LimitName],
         cap=await find_cap(parts, account.account_id),
-        credit=await find_credit(parts, account.account_id),
+        credit=None
+        if await is_subscribed(parts.db, account.account_id)
+        else await find_credit(parts, account.account_id),
         currency=account.currency,
         thresholds=THRESHOLDS[::-1],
         percents=await alerts.choice(parts.db, account.account_id),
