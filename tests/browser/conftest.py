@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from tests.fakes.processes import ChildProcess, free_port
 
 READY_S = 90
+PAID_S = 60
 PASSWORD = "kopi susu hangat sore"
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = ("--no-sandbox", "--disable-dev-shm-usage")
@@ -47,6 +48,14 @@ class Installation:
         page.goto(f"{self.url}/dev/mail")
         page.locator(".letter", has_text=address).first.locator("a").click()
         page.wait_for_url("**/start")
+
+    def buy(self, page: Page, plan: str) -> None:
+        """Buy a plan with a good card, and wait until it is there."""
+        page.goto(f"{self.url}/billing/plans")
+        page.get_by_role("link", name=f"Choose {plan}").click()
+        page.get_by_role("button", name="Go on to payment at Stripe").click()
+        page.get_by_role("button", name="Pay", exact=True).click()
+        page.get_by_role("heading", name=f"Your plan is {plan} now.").wait_for(timeout=PAID_S * 1000)
 
 
 @pytest.fixture(scope="session")
@@ -122,7 +131,7 @@ def page(watched: Watched) -> Page:
 
 @pytest.fixture(scope="session")
 def inside(installation: Installation, chromium: Browser) -> dict:
-    """The cookies of somebody with a key, a revoked key and a call that was counted."""
+    """The cookies of somebody with a key, a revoked key, a call that was counted, and a plan that is paid."""
     context = chromium.new_context(locale="en-GB")
     page = context.new_page()
     installation.sign_up(page, installation.new_address())
@@ -141,6 +150,7 @@ def inside(installation: Installation, chromium: Browser) -> dict:
     page.goto(f"{installation.url}/keys")
     page.get_by_role("link", name="Revoke old laptop").click()
     page.get_by_role("button", name="Revoke the key").click()
+    installation.buy(page, "Basic")
     state = context.storage_state()
     context.close()
     return state

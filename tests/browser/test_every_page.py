@@ -47,16 +47,23 @@ PUBLIC = [*pages({Access.ANYBODY}), "/nothing"]
 INSIDE = pages({Access.PERSON, Access.CONFIRMED})
 
 
+FOUND = {
+    "{key_id:uuid}": ("/keys", 'a[href*="/rotate"]', 2),
+    "{label:str}": ("/usage/requests", 'a[href*="/req_"]', 3),
+    "{plan_id:str}": ("/billing/plans", 'a[href^="/billing/plans/"]', 3),
+    "{invoice_id:str}": ("/billing", 'a[href^="/billing/invoices/"]', 3),
+}
+"""Where a value of the account is found: the page, the first link that has it, and which part of that."""
+
+
 def filled(page, url: str, path: str) -> str:
-    """The path with a key or a request of the account in it."""
-    if "{key_id:uuid}" in path:
-        page.goto(f"{url}/keys")
-        href = page.locator('a[href*="/rotate"]').first.get_attribute("href")
-        return path.replace("{key_id:uuid}", href.split("/")[2])
-    if "{label:str}" in path:
-        page.goto(f"{url}/usage/requests")
-        href = page.locator('a[href*="/req_"]').first.get_attribute("href")
-        return path.replace("{label:str}", href.split("/")[3])
+    """The path with what belongs to the account in it."""
+    for name, (place, link, part) in FOUND.items():
+        if name in path:
+            page.goto(url + place)
+            href = page.locator(link).first.get_attribute("href")
+            path = path.replace(name, href.split("/")[part])
+    assert "{" not in path
     return path
 
 
@@ -118,9 +125,17 @@ def test_nothing_is_wider_than_a_phone_or_a_page_at_twice_its_size(installation,
 
 def test_the_pages_are_those_of_the_application():
     assert {"/", "/login", "/signup", "/dev/components"} <= set(PUBLIC)
-    assert {"/start", "/usage", "/usage/requests", "/keys", "/keys/new", "/limits", "/settings"} <= set(
-        INSIDE
-    )
+    assert {
+        "/start",
+        "/usage",
+        "/usage/requests",
+        "/keys",
+        "/keys/new",
+        "/limits",
+        "/billing",
+        "/billing/plans",
+        "/settings",
+    } <= set(INSIDE)
 
 
 def test_the_checker_sees_a_fault(installation, page):
