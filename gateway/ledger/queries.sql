@@ -251,6 +251,27 @@ SELECT count(*) FROM (
 SELECT count(*) FROM quota_gate g
 WHERE g.in_flight <> (SELECT count(*) FROM request_intent i WHERE i.state = 'open' AND i.account_id = g.account_id);
 
+-- verify_limits
+-- Accounts above their month's limit by more than their requests used above their reservations (I5). Only those that were
+-- let in within ten minutes are looked at: a limit that was lowered below what is used breaks nothing.
+SELECT count(*) FROM quota_counter c
+JOIN account a ON a.account_id = c.account_id AND c.subject_id = c.account_id
+JOIN plan p ON p.plan_id = a.plan_id
+WHERE c.period = to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM')
+    AND EXISTS (SELECT FROM request_intent i WHERE i.account_id = c.account_id AND i.period = c.period
+        AND i.state <> 'released' AND i.admitted_at > now() - interval '10 minutes')
+    AND c.used_tokens + c.held_tokens
+        > CASE WHEN a.limits ? 'monthly_tokens' THEN (a.limits ->> 'monthly_tokens')::bigint ELSE p.monthly_tokens END
+        + (SELECT COALESCE(sum(GREATEST(0, e.quota_tokens - i.reserved_tokens)), 0) FROM ledger_entry e
+            JOIN request_intent i ON i.request_id = e.request_id
+            WHERE e.account_id = c.account_id AND e.period = c.period AND e.kind = 'usage');
+
+-- verify_append_only
+-- Guards of the ledger that are not there or not in force, in every partition (I13).
+SELECT count(*) FROM pg_partition_tree('ledger_entry'),
+    unnest(ARRAY['ledger_entry_append_only', 'ledger_entry_no_truncate']) AS guard
+WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = relid AND tgname = guard AND tgenabled IN ('O', 'A'));
+
 -- verify_period_totals
 -- Period totals that are not the sum of the ledger (I6).
 SELECT count(*) FROM account_period_total t

@@ -3,14 +3,18 @@
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
 from tests.crash.load import Load
 from tests.crash.scenario import Scenario, Trial
+from tests.crash.stand import Gateway
 from tests.fakes.servers import RedisServer
+from tests.fakes.supervisor import POLL_S, page_of
 
 EVERY_S = 2
+AGAIN_MAX_S = 20
 ALLOWED = frozenset({"complete", "insufficient_quota", "limits_unavailable"})
 OLD_KEYS_MAX = 10_000
 Trouble: TypeAlias = Callable[[Trial, RedisServer], Awaitable[None]]
@@ -54,6 +58,17 @@ async def redis_of(trial: Trial) -> AsyncIterator[RedisServer]:
         await asyncio.to_thread(redis.process.kill)
 
 
+async def _redis_decides_again(trial: Trial, gateways: list[Gateway]) -> None:
+    """Redis is believed again soon after it is back, and what it needs to know is read anew on demand."""
+    began = time.monotonic()
+    wanted = b'nusagate_quota_engine{engine="redis"} 1.0'
+    async with asyncio.timeout(AGAIN_MAX_S):
+        for gateway in gateways:
+            while wanted not in await asyncio.to_thread(page_of, gateway.port, "/metrics"):  # noqa: ASYNC110 - asked of another process
+                await asyncio.sleep(POLL_S)
+    trial.figure("redis again in s", time.monotonic() - began)
+
+
 TROUBLES: tuple[Trouble, ...] = (kill, freeze, empty, restore_old)
 
 
@@ -71,6 +86,7 @@ def under(*troubles: Trouble) -> Callable[[Trial], Awaitable[None]]:
             for turn in range(10 if trial.full else 2):
                 await asyncio.sleep(EVERY_S * trial.rng.uniform(0.5, 1))
                 await troubles[turn % len(troubles)](trial, redis)
+                await _redis_decides_again(trial, others)
             await trial.traffic.answered(5)
             trial.traffic.stopped = True
             await flowing

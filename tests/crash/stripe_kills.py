@@ -183,6 +183,7 @@ SCENARIOS = (
         accounts=(0, 1),
         own_stand=True,
         points=tuple(STRIPE),
+        strike_full_s=900,
         full=1,
     ),
 )

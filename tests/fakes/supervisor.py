@@ -85,13 +85,21 @@ def is_running(pid: int) -> bool:
 
 def status_of(port: int, path: str) -> int | None:
     """Ask a process on this machine for one page; ``None`` if it does not answer within a second."""
+    try:
+        return int(page_of(port, path).split()[1])
+    except (IndexError, ValueError):
+        return None
+
+
+def page_of(port: int, path: str) -> bytes:
+    """Ask a process on this machine for one page, head and all; empty if it does not answer within a second."""
     request = f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n".encode()
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
             connection.sendall(request)
-            return int(connection.recv(64).split()[1])
-    except (OSError, IndexError, ValueError):
-        return None
+            return b"".join(iter(lambda: connection.recv(65_536), b""))
+    except OSError:
+        return b""
 
 
 class Process:
