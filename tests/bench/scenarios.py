@@ -88,10 +88,15 @@ def full_path(stand: Stand, pace: Pace) -> list[Figure]:
     figures = []
     for connections in CONNECTIONS:
         plain = _load(stand, pace, stand.ports.proxy, stand.proxy, connections=connections)
+        floor = _load(stand, pace, stand.ports.bare, stand.bare, connections=connections)
         full = _load(stand, pace, stand.ports.gateway, stand.gateway, connections=connections)
         ratio = full.result.per_second / plain.result.per_second
         figures += [
             plain.figure(f"nginx as a plain proxy, {connections} connections"),
+            floor.figure(
+                f"the same server and client with nothing between, {connections} connections",
+                ratio=floor.result.per_second / plain.result.per_second,
+            ),
             full.figure(
                 f"full path, {connections} connections",
                 goal=">= 4000 and >= 0.1 of nginx" if connections == max(CONNECTIONS) else None,
@@ -121,13 +126,20 @@ def garbage_keys(stand: Stand, pace: Pace) -> list[Figure]:
     measured = _load(
         stand, pace, stand.ports.gateway, stand.gateway, connections=32, keys=(MALFORMED_KEY,), refused=True
     )
+    floor = _load(stand, pace, stand.ports.bare, stand.bare, connections=32, path="/refuse", refused=True)
     return [
         Figure(
             name="garbage key, CPU a request",
             value=measured.cpu_us,
             unit="us",
-            goal="<= 20",
             note=f"{measured.result.per_second:,} requests/s",
+        ),
+        Figure(
+            name="garbage key, CPU above what the server needs to refuse anything",
+            value=measured.cpu_us - floor.cpu_us,
+            unit="us",
+            goal="<= 20",
+            note=f"the server alone: {floor.cpu_us:.0f} us, {floor.result.per_second:,} requests/s",
         ),
         Figure(name="garbage key, queries", value=_lookups(stand) - before, unit="queries", goal="0"),
     ]
@@ -138,6 +150,10 @@ def stream_cpu(stand: Stand, _pace: Pace) -> list[Figure]:
     body = stream_body(events=EVENTS, interval_ms=INTERVAL_MS)
     targets = {
         "nginx, unbuffered": (_proxied_streams(stand), stand.proxy),
+        "the same server and client with nothing between": (
+            Target(stand.ports.bare, "/v1/chat/completions", ANY_KEY),
+            stand.bare,
+        ),
         "gateway, chat": (_target(stand, "/v1/chat/completions"), stand.gateway),
         "gateway, chat translated to responses": (_target(stand, "/v1/responses"), stand.gateway),
     }

@@ -23,6 +23,7 @@ from gateway.keys import service as keys
 from gateway.keys.model import KeyScopes
 from gateway.runtime.settings import Limits
 from gateway.units import Currency
+from tests.bench import bare
 from tests.bench.machine import DESCRIPTORS_WANTED, Cores, children, cpu_s
 from tests.bench.nginx import fixed_upstream, plain_proxy
 from tests.fakes.processes import ChildProcess, free_port
@@ -87,6 +88,7 @@ class Ports(msgspec.Struct, frozen=True):
     fixed: int
     streams: int
     proxy: int
+    bare: int
     gateway: int
     redis: int
 
@@ -101,6 +103,7 @@ class Stand(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[str, ...]
     postmaster: int
     proxy: int
+    bare: int
     gateway: int
 
     @property
@@ -163,6 +166,10 @@ def running_stand(*, redis: bool = False) -> Iterator[Stand]:
             folder, ports.proxy, fixed_port=ports.fixed, streams_port=ports.streams, command=subject
         )
         stack.callback(proxy.stop)
+        floor = bare.start(
+            folder, ports.bare, fixed_port=ports.fixed, streams_port=ports.streams, command=subject
+        )
+        stack.callback(floor.stop)
         environ = {"NUSAGATE_DATABASE_URL": postgres.url}
         if redis:
             environ["NUSAGATE_REDIS_URL"] = f"redis://127.0.0.1:{ports.redis}/0"
@@ -176,6 +183,7 @@ def running_stand(*, redis: bool = False) -> Iterator[Stand]:
         stack.callback(gateway.stop)
         for process, port in ((fixed, ports.fixed), (streams, ports.streams), (proxy, ports.proxy)):
             process.wait_for_http(port)
+        floor.wait_for_http(ports.bare)
         gateway.wait_for_http(ports.gateway, "/readyz", deadline_s=30)
         yield Stand(
             folder=folder,
@@ -185,6 +193,7 @@ def running_stand(*, redis: bool = False) -> Iterator[Stand]:
             keys=texts,
             postmaster=int((folder / "postgres" / "postmaster.pid").read_text().split()[0]),
             proxy=proxy.pid,
+            bare=_worker_of(floor.pid),
             gateway=_worker_of(gateway.pid),
         )
 
