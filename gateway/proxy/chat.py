@@ -43,7 +43,11 @@ class _Text(msgspec.Struct, gc=False):
     tool_calls: list[_ToolCall] | None = None
 
     def texts(self) -> list[str]:
-        """Everything that the model wrote here."""
+        """Everything that the model wrote here, in one piece nearly always."""
+        content = self.content
+        has_more = self.tool_calls or self.refusal or self.reasoning_content or self.reasoning
+        if isinstance(content, str) and not has_more:
+            return [content]
         texts = [text for text in (self.refusal, self.reasoning_content or self.reasoning) if text]
         if isinstance(self.content, str):
             texts.append(self.content)

@@ -47,7 +47,11 @@ class Downstream:
     async def write(self, body: bytes) -> None:
         """Send a part of the body."""
         if body and not self.gone:
-            await self._deliver({"type": "http.response.body", "body": body, "more_body": True})
+            self._waiting_since = self._loop.time()
+            try:
+                await self._send({"type": "http.response.body", "body": body, "more_body": True})
+            finally:
+                self._waiting_since = None
 
     async def finish(self, body: bytes) -> None:
         """Send the last part of the body and end the answer."""

@@ -224,7 +224,10 @@ class Exchange:
                 return
             self._hold.mark_first_byte()
             failpoint("request.in_event")
-            await downstream.write(b"".join([wire.feed(event) for event in splitter.feed(chunk)]))
+            events = splitter.feed(chunk)
+            await downstream.write(
+                wire.feed(events[0]) if len(events) == 1 else b"".join([wire.feed(event) for event in events])
+            )
         failpoint("request.after_usage")
 
     async def _take_body(self, answer: UpstreamAnswer) -> None:

@@ -47,17 +47,28 @@ class Watchdog:
         The client underneath may return a result although its task was cancelled meanwhile, so after every
         wait the task itself is asked: a cancellation is never lost, whoever it came from.
         """
-        task = self._task = self._task or asyncio.current_task()
-        assert task is not None
-        cancellations = task.cancelling()
-        self._set_deadline(timeout_s)
-        self._waiting = True
+        cancellations = self.begin(timeout_s)
         try:
             return await start()
         finally:
-            self._waiting = False
-            if task.cancelling() > cancellations:
-                self._raise_cancellation(task, cancellations)
+            self.end(cancellations)
+
+    def begin(self, timeout_s: float) -> int:
+        """Begin a wait as ``wait`` does, for one that cannot afford a call around it; the result is for ``end``."""
+        task = self._task
+        if task is None:
+            task = self._task = asyncio.current_task()
+            assert task is not None
+        self._set_deadline(timeout_s)
+        self._waiting = True
+        return task.cancelling()
+
+    def end(self, cancellations: int) -> None:
+        """End a wait, however it ended; raises what must not be lost."""
+        self._waiting = False
+        assert self._task is not None
+        if self._task.cancelling() > cancellations:
+            self._raise_cancellation(self._task, cancellations)
 
     def stop(self) -> None:
         """Let go of the timer; nothing is watched any more."""

@@ -108,10 +108,13 @@ class UpstreamAnswer:
         """
         if self._ended:
             return None
+        cancellations = self._watchdog.begin(self._idle_timeout_s)
         try:
-            chunk = await self._watchdog.wait(self._read, self._idle_timeout_s)
+            chunk = await self._read()
         except PyreqwestError as error:
             raise _failure(error) from error
+        finally:
+            self._watchdog.end(cancellations)
         if chunk is None:
             self._ended = True
             return None
