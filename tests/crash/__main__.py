@@ -21,6 +21,7 @@ import traceback
 from pathlib import Path
 
 from tests.crash import (
+    billing,
     caches,
     clients,
     databases,
@@ -71,6 +72,7 @@ def main() -> int:
     results: list[Result] = []
     with Supervisor(folder) as supervisor, contextlib.suppress(KeyboardInterrupt):
         _Runs(supervisor, seed, full=options.full, trials=options.trials).run(chosen, results)
+        results += billing.prove(folder, _proofs(options.only), seed=seed, full=options.full)
     report = summary(results, seed=seed, full=options.full, seconds=time.monotonic() - began)
     print_report(report)
     if options.json is not None:
@@ -159,12 +161,16 @@ def _only_this_one_serves(stand: Stand, gateway: Gateway, scenario: Scenario) ->
 def _chosen(only: str | None) -> list[Scenario]:
     if only is None:
         return list(SCENARIOS)
-    wanted = set(only.split(","))
+    wanted = set(only.split(",")) - billing.NAMES
     chosen = [one for one in SCENARIOS if one.name in wanted or one.name.split("-")[0] in wanted]
     known = {name for one in SCENARIOS for name in (one.name, one.name.split("-")[0])}
     if unknown := wanted - known:
         raise SystemExit(f"no scenario is called {', '.join(sorted(unknown))}")
     return chosen
+
+
+def _proofs(only: str | None) -> set[str]:
+    return set(billing.NAMES) if only is None else billing.NAMES & set(only.split(","))
 
 
 def _options() -> argparse.Namespace:

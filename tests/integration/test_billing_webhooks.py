@@ -28,6 +28,7 @@ from tests.integration.test_billing_customers import at_stripe
 from tests.plugins.billing import spend_exactly
 from tests.plugins.cast import join
 from tests.plugins.portal import portal_settings
+from tests.plugins.proof import SEED, hand_in, length
 from tests.plugins.shop import FAILS_LATER, GOOD, SECRET, THIN_SECRET, sign
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -422,11 +423,12 @@ async def prove(shop, *, people, months, deliveries, seed):
     return len(history)
 
 
-async def test_events_in_any_order_and_number_lead_to_the_same_state(shop):
-    assert await prove(shop, people=5, months=2, deliveries=500, seed=7) > 100
-
-
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-async def test_five_thousand_deliveries_lead_to_the_same_state(shop):
-    assert await prove(shop, people=24, months=5, deliveries=5_000, seed=1) > 1_000
+@pytest.mark.timeout(3_600)
+async def test_deliveries_in_any_order_and_number_lead_to_the_same_state(shop):
+    deliveries = length("deliveries", 500)
+    events = await prove(
+        shop, people=deliveries // 200 + 2, months=deliveries // 1_000 + 2, deliveries=deliveries, seed=SEED
+    )
+    assert deliveries // 5 < events < deliveries
+    hand_in(deliveries=deliveries, events=events, differences=0)

@@ -3,7 +3,6 @@
 ``NUSAGATE_PROOF_BATCHES`` chooses how many batches (10,000 in `make crash`), ``NUSAGATE_PROOF_SEED`` which run of luck.
 """
 
-import os
 import random
 import sys
 from datetime import UTC, datetime, timedelta
@@ -17,9 +16,9 @@ from gateway.runtime.failpoints import EXIT_STATUS, NAMES
 from gateway.units import Currency
 from tests.fakes.processes import ChildProcess
 from tests.plugins.billing import pay_by_use, spend
+from tests.plugins.proof import SEED, hand_in, length
 
-BATCHES = int(os.environ.get("NUSAGATE_PROOF_BATCHES", "140"))
-SEED = int(os.environ.get("NUSAGATE_PROOF_SEED", "1"))
+BATCHES = length("batches", 140)
 HOURS = 14
 ENTRIES = 3
 EVENTS = "/v1/billing/meter_events"
@@ -94,7 +93,7 @@ def failpoints_of(job):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1_800)
+@pytest.mark.timeout(7_200)
 async def test_after_faults_kills_and_days_stripe_has_exactly_what_the_ledger_says(
     seeded, clock, stripe, sender, sandbox, outage
 ):
@@ -106,6 +105,13 @@ async def test_after_faults_kills_and_days_stripe_has_exactly_what_the_ledger_sa
     await recover(outage, seeded, clock, stripe, sender)
     assert outage.kills >= len(failpoints_of("sync"))
     await assert_equal_to_the_unit(seeded, sandbox, people)
+    hand_in(
+        batches=await seeded.fetchval("SELECT count(*) FROM stripe_batch WHERE state = 'confirmed'"),
+        customers=len(people),
+        kills=outage.kills,
+        requests=await seeded.fetchval("SELECT sum(attempts) FROM stripe_batch"),
+        differing_customers=0,
+    )
 
 
 async def suffer(outage, people):
