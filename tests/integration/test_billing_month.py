@@ -118,7 +118,6 @@ async def test_a_month_that_ends_while_requests_run_is_billed_to_the_minor_unit(
         accounts=len(people),
         requests=await shop.db.fetchval("SELECT count(*) FROM ledger_entry WHERE period = $1", NOVEMBER),
         straddling=len(people) * LAST_SECONDS,
-        differing_accounts=0,
     )
 
 
