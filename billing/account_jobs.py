@@ -16,7 +16,8 @@ from gateway.clock import Clock
 from gateway.db.pool import Pool
 from gateway.runtime.jobs import Job
 
-WEBHOOKS_EVERY_S = 1
+WEBHOOKS_EVERY_S = 0.25
+"""A plan that was bought must be in force within a second, on every gateway."""
 REVIEW_EVERY_S = 15
 HOUR_S = 3_600
 COMPARE_EVERY_S = 6 * HOUR_S
