@@ -27,8 +27,16 @@ from gateway.runtime.settings import load_settings
 @click.option(
     "--data", type=click.Path(file_okay=False, path_type=Path), default=".nusagate", show_default=True
 )
+@click.option("--no-open", is_flag=True, help="Do not open the portal in a browser.")
 def dev(
-    *, port: int, admin_port: int, worker_port: int, simulator_port: int, sandbox_port: int, data: Path
+    *,
+    port: int,
+    admin_port: int,
+    worker_port: int,
+    simulator_port: int,
+    sandbox_port: int,
+    data: Path,
+    no_open: bool,
 ) -> None:
     """Run everything on this machine: Postgres, the simulator, a Stripe sandbox, gateway, portal and worker."""
     # Loaded here so that the other commands start without it.
@@ -37,7 +45,7 @@ def dev(
     ports = Ports(
         gateway=port, admin=admin_port, worker=worker_port, simulator=simulator_port, sandbox=sandbox_port
     )
-    run_dev(data, check_ports(ports))
+    run_dev(data, check_ports(ports), opens=not no_open)
 
 
 @click.command(epilog="Example: nusagate worker --port 8082")

@@ -25,6 +25,7 @@ from uuid import UUID
 import msgspec
 
 from admin import dev_stripe
+from admin.opening import open_page
 from admin.settings import MAIL_PAGE
 from gateway.accounts import service as accounts
 from gateway.accounts.model import EmailTaken
@@ -140,7 +141,7 @@ class Child:
         self._process.wait()
 
 
-def run_dev(folder: Path, ports: Ports) -> None:
+def run_dev(folder: Path, ports: Ports, *, opens: bool) -> None:
     """Run everything until Ctrl-C or SIGTERM; ``DevFailed`` says in one sentence what is in the way."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.default_int_handler)
@@ -148,7 +149,7 @@ def run_dev(folder: Path, ports: Ports) -> None:
     with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
         stack.enter_context(_only_one(folder))
         try:
-            _run(stack, folder, ports)
+            _run(stack, folder, ports, opens=opens)
         finally:
             # An impatient second Ctrl-C must not leave half of it running.
             for number in STOP_SIGNALS:
@@ -156,7 +157,7 @@ def run_dev(folder: Path, ports: Ports) -> None:
     print("Stopped; the data stays in", folder)  # noqa: T201 - this command speaks to a person
 
 
-def _run(stack: contextlib.ExitStack, folder: Path, ports: Ports) -> None:
+def _run(stack: contextlib.ExitStack, folder: Path, ports: Ports, *, opens: bool) -> None:
     """Start everything in the order in which it is needed, and watch over it; ``stack`` stops it."""
     started_s = time.monotonic()
     for name, port in msgspec.structs.asdict(ports).items():
@@ -180,6 +181,8 @@ def _run(stack: contextlib.ExitStack, folder: Path, ports: Ports) -> None:
         _wait_until_ready(child, getattr(dev_file, f"{child.name}_url"))
     _write_private(folder / "dev.json", msgspec.json.format(msgspec.json.encode(dev_file)))
     _greet(dev_file, folder, time.monotonic() - started_s)
+    if opens:
+        open_page(dev_file.admin_url, os.environ)
     _watch(children)
 
 

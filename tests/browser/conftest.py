@@ -66,7 +66,7 @@ def installation() -> Iterator[Installation]:
         ports = [str(free_port()) for _ in PORT_OPTIONS]
         words = [word for pair in zip(PORT_OPTIONS, ports, strict=True) for word in pair]
         process = ChildProcess(
-            [sys.executable, "-m", "admin.cli", "dev", "--data", str(folder / "data"), *words],
+            [sys.executable, "-m", "admin.cli", "dev", "--no-open", "--data", str(folder / "data"), *words],
             output=folder / "output.txt",
             env={"NUSAGATE_SIGN_UPS_PER_NETWORK_DAILY": "10000"},
         )

@@ -28,7 +28,13 @@ class Dev:
         """The command that starts it."""
         names = ("--port", "--worker-port", "--simulator-port", "--admin-port", "--sandbox-port")
         options = zip(names, map(str, self.ports), strict=True)
-        return ("dev", "--data", str(self.data), *(word for option in options for word in option))
+        return (
+            "dev",
+            "--no-open",
+            "--data",
+            str(self.data),
+            *(word for option in options for word in option),
+        )
 
     def start(self, *, until: str = "Ctrl-C stops everything") -> ChildProcess:
         """Start it and return when it has said this, by default the end of its greeting."""
