@@ -94,6 +94,18 @@ async def test_a_key_is_made_with_everything_that_was_chosen(portal, sari_inside
     assert scopes.ip_ranges == ("203.0.113.0/24", "2001:db8::/48")
 
 
+async def test_a_new_key_stands_in_a_request_that_it_may_make(portal, sari_inside):
+    made = await sari_inside.post("/keys/new", fields={"name": "small", "models": ["smollm2-135m"]})
+    text = key_in(made)
+    assert (made.text.count(text), made.headers["cache-control"]) == (4, "no-store")
+    assert '"model": "smollm2-135m"' in text_of(made)
+    assert f"curl {portal.settings.base.api_url}/v1/responses" in text_of(made)
+    key = (await keys_of(portal))[0]
+    rotated = await sari_inside.post(f"/keys/{key.key_id}/rotate", grace="1h")
+    assert rotated.text.count(key_in(rotated)) == 4
+    assert '"model": "smollm2-135m"' in text_of(rotated)
+
+
 async def test_a_day_is_whole(portal, sari_inside):
     await sari_inside.post("/keys/new", fields={"name": "x", "expiry": "date", "expires_on": "2026-11-23"})
     assert (await keys_of(portal))[0].scopes.expires_at == datetime(2026, 11, 24, tzinfo=UTC)

@@ -20,6 +20,7 @@ from admin.portal.keys.views import (
 )
 from admin.portal.offers import models_offered
 from admin.portal.playground.key import is_playgrounds
+from admin.portal.snippets import Snippet, snippets
 from admin.web.admission import Access
 from admin.web.errors import status_of
 from admin.web.forms import read_form
@@ -65,7 +66,8 @@ async def make_key(request: PageRequest) -> Response[str]:
         )
     except REFUSALS as error:
         return await _form(request, form, problem=problem_of(visitor, error), status=status_of(error))
-    view = MadePage(text=made.text, name=scopes.name)
+    request_text = _first_request(parts, made.text, scopes.models or tuple(models))
+    view = MadePage(text=made.text, name=scopes.name, snippets=request_text)
     return page(request, "keys/made.html", view, secret=True)
 
 
@@ -98,7 +100,15 @@ async def rotate(request: PageRequest, key_id: FromPath[UUID]) -> Response[str]:
             request, "keys/rotate.html", key_id, problem=problem_of(visitor, error), status=status_of(error)
         )
     ends_at = parts.door.clock.now() + grace if grace else None
-    view = MadePage(text=made.text, name=old.scopes.name, old=old, old_ends_at=ends_at)
+    account = await accounts.get(parts.db, account_id)
+    models = old.scopes.models or tuple(await models_offered(parts, account.currency))
+    view = MadePage(
+        text=made.text,
+        name=old.scopes.name,
+        snippets=_first_request(parts, made.text, models),
+        old=old,
+        old_ends_at=ends_at,
+    )
     return page(request, "keys/made.html", view, secret=True)
 
 
@@ -114,6 +124,10 @@ async def revoke(request: PageRequest, key_id: FromPath[UUID]) -> Response[str]:
     parts, visitor = parts_of(request), visitor_in(request)
     await keys.revoke_key(parts.db, parts.door.clock, key_id, account_id=visitor.inside.person.account_id)
     return redirect(request, "/keys", notice="key_revoked")
+
+
+def _first_request(parts: Parts, text: str, models: tuple[str, ...]) -> list[Snippet]:
+    return snippets(parts.settings.base.api_url, text, models[0])
 
 
 async def _form(

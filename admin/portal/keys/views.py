@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from admin.portal.amounts import FormRefused, tokens_of
+from admin.portal.snippets import Snippet
 from admin.web.i18n import mark
 from admin.web.pages import Problem
 from gateway.keys.model import NAME_LENGTH_MAX, ApiKey, KeyScopes, KeyStatus
@@ -103,6 +104,7 @@ class MadePage(msgspec.Struct, frozen=True, kw_only=True):
 
     text: str
     name: str
+    snippets: list[Snippet]
     old: ApiKey | None = None
     old_ends_at: datetime | None = None
 
