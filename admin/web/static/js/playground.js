@@ -209,7 +209,8 @@ async function writeCode() {
 
 function turnOn(busy) {
   send.disabled = busy;
-  stop.hidden = !busy;
+  // An answer that is not streamed is there at once or not at all, so there is nothing to stop.
+  stop.hidden = !busy || !form.elements.stream.checked;
   if (busy && document.activeElement === send) stop.focus();
   turns.setAttribute("aria-busy", String(busy));
 }
