@@ -44,6 +44,9 @@ CODE = Policy("code", free=5, wait_max_s=60)
 RESET = Policy("reset", free=10, wait_max_s=900)
 """Reset links that one network asks for, for whatever address."""
 
+PAYING = Policy("paying", free=30, wait_max_s=60)
+"""What one account asks of Stripe, which rations what it answers; nobody changes a plan as often as that."""
+
 
 def subject_of(keyring: Keyring, policy: Policy, value: str) -> bytes:
     """Return what is stored of the subject: nothing that names an address or a network."""

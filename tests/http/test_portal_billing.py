@@ -239,6 +239,14 @@ async def test_money_asks_for_a_fresh_proof_and_for_the_pages_own_form(payer, pa
     assert await payer.portal.db.fetchval("SELECT count(*) FROM spend_cap") == 0
 
 
+async def test_who_asks_stripe_again_and_again_has_to_wait(payer):
+    csrf = await payer.browser.token()
+    asked = [(await payer.browser.post("/billing/keep", csrf=csrf)).status_code for _ in range(31)]
+    assert asked == [422] * 30 + [429]
+    payer.shop.move(minutes=1)
+    assert (await payer.browser.post("/billing/keep", csrf=csrf)).status_code == 422
+
+
 async def test_only_stripes_pages_may_be_gone_on_to(payer, portal):
     policy = (await payer.browser.get("/billing")).headers["content-security-policy"]
     assert f"form-action 'self' {payer.shop.sandbox.url};" in policy

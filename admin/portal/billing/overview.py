@@ -41,7 +41,7 @@ async def to_stripe(request: PageRequest) -> Response[str]:
     return_url = f"{parts.settings.base.public_url}/billing"
     try:
         address = await ask(
-            parts,
+            request,
             lambda till: subscriptions(parts, till).portal_url(visitor.inside.person.account_id, return_url),
             is_change=False,
         )

@@ -7,8 +7,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
+from admin.access.delays import PAYING, attempt
 from admin.access.model import AccessError
-from admin.web.parts import Parts, Till
+from admin.web.parts import PageRequest, Parts, Till, parts_of, visitor_in
 from billing.stripe.errors import Effect, StripeDeclined, StripeError, StripeRefused
 from billing.subscriptions.model import AlreadySubscribed, CheckoutClosed, NoPriceForPlan, NotSubscribed
 from billing.subscriptions.service import ReturnUrls, Subscriptions
@@ -84,13 +85,16 @@ REASONS: Mapping[type[NusagateError], type[AccessError]] = {
 }
 
 
-async def ask(parts: Parts, act: Callable[[Till], Awaitable[Result]], *, is_change: bool) -> Result:
+async def ask(request: PageRequest, act: Callable[[Till], Awaitable[Result]], *, is_change: bool) -> Result:
     """Have something done at Stripe; an ``AccessError`` says in the visitor's words why it was not.
 
     ``is_change`` tells a change from the opening of a page of Stripe's, which may be repeated whatever became of it.
     """
+    parts = parts_of(request)
     if parts.till is None:
         raise PayingNotSetUp
+    account_id = visitor_in(request).inside.person.account_id
+    await attempt(parts.db, parts.door.keyring, PAYING, str(account_id), parts.door.clock.now())
     try:
         async with asyncio.timeout(parts.settings.limits.payment_timeout_s):
             return await act(parts.till)

@@ -82,7 +82,7 @@ async def choose_plan(request: PageRequest, plan_id: FromPath[str]) -> Response[
             raise OfferChanged
         if offer.step is Step.BUY:
             address = await ask(
-                parts,
+                request,
                 lambda till: subscriptions(parts, till).start_checkout(
                     account_id, plan_id, return_urls(parts)
                 ),
@@ -90,7 +90,7 @@ async def choose_plan(request: PageRequest, plan_id: FromPath[str]) -> Response[
             )
             return leave(address)
         await ask(
-            parts,
+            request,
             lambda till: subscriptions(parts, till).change_plan(account_id, plan_id),
             is_change=True,
         )
@@ -113,7 +113,7 @@ async def cancel(request: PageRequest) -> Response[str]:
     parts, visitor = parts_of(request), visitor_in(request)
     account_id = visitor.inside.person.account_id
     try:
-        await ask(parts, lambda till: subscriptions(parts, till).cancel(account_id), is_change=True)
+        await ask(request, lambda till: subscriptions(parts, till).cancel(account_id), is_change=True)
     except REFUSALS as error:
         return await _cancel(request, problem=problem_of(visitor, error), status=status_of(error))
     return redirect(request, "/billing", notice="plan_cancelled")
@@ -125,7 +125,7 @@ async def keep(request: PageRequest) -> Response[str]:
     parts, visitor = parts_of(request), visitor_in(request)
     account_id = visitor.inside.person.account_id
     try:
-        await ask(parts, lambda till: subscriptions(parts, till).keep(account_id), is_change=True)
+        await ask(request, lambda till: subscriptions(parts, till).keep(account_id), is_change=True)
     except REFUSALS as error:
         return await show(request, problem=problem_of(visitor, error), status=status_of(error))
     return redirect(request, "/billing", notice="plan_kept")

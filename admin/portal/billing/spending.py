@@ -85,7 +85,7 @@ async def top_up(request: PageRequest) -> Response[str]:
     try:
         amount_minor = _amount_minor(form, account, micro=_typed_micro(request, form, account))
         address = await ask(
-            parts,
+            request,
             lambda till: start_top_up(
                 parts.db,
                 till.clock,
