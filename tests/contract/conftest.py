@@ -12,6 +12,15 @@ from tests.contract.stripe.sandbox import SandboxProcess, running_sandbox
 
 STRIPE_TEST_KEY = os.environ.get("STRIPE_TEST_KEY", "")
 SANDBOX_KEY = "sk_test_sandbox"
+STRIPES_HOSTS = ["127.0.0.1", "::1", "api.stripe.com", "meter-events.stripe.com"]
+"""Tests reach this machine only, and these where they are to run against Stripe itself."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests of this folder reach Stripe where there is a key for it."""
+    for item in items:
+        if STRIPE_TEST_KEY and Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.allow_hosts(STRIPES_HOSTS))
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,12 @@
 """The commands of billing, typed in: one JSON document, decisions with a reason, and clear refusals."""
 
 import asyncio
+import contextlib
 import json
+import os
+import pty
+import subprocess
+import sys
 from datetime import timedelta
 from uuid import uuid4
 
@@ -83,6 +88,28 @@ async def test_usage_is_sent_up_to_now_and_proved(sandbox, typed, spender):
     status, report = await typed("reconcile", "run", "--all")
     assert (status, report["unsettled"]) == (0, 1)
     assert await typed("reconcile", "show") == (0, {"findings": []})
+
+
+async def test_a_terminal_shows_how_far_a_run_is_and_a_pipe_gets_the_document_alone(typed, spender):
+    status, answer, seen = await asyncio.to_thread(on_a_terminal, "sync", "run", "--until", "now")
+    assert (status, "Sending" in seen, "1/1" in seen) == (0, True, True)
+    assert "accepted" in answer
+    status, answer, seen = await asyncio.to_thread(on_a_terminal, "sync", "run", "--until", "now", "--json")
+    assert (status, json.loads(answer)["accepted"], seen) == (0, 0, "")
+
+
+def on_a_terminal(*arguments):
+    """Run a command whose standard error is a terminal; status, standard output, and what the terminal showed."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "admin.cli", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True) as process:
+        os.close(theirs)
+        answer = process.stdout.read()
+    shown = b""
+    with contextlib.suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:
+        while piece := terminal.read(4_096):
+            shown += piece
+    return process.returncode, answer, shown.decode()
 
 
 async def test_where_everything_stands_is_shown(typed, spender):
