@@ -41,7 +41,7 @@ bench-peers: setup ## Measure beside LiteLLM and Portkey, each in an environment
 	$(BIN)/python -m tests.bench.peers $(ARGS)
 
 crash: setup ## Break everything on purpose and print what that violated (ARGS=--short for minutes)
-	@deploy/system-tools.sh redis-server nginx strace
+	@deploy/system-tools.sh redis-server nginx strace slowhttptest nghttp2-client:h2load
 	$(BIN)/python -m tests.crash $(or $(ARGS),--full)
 
 real-model: setup ## Drive the gateway with the official client against a real small model

@@ -1,15 +1,15 @@
 #!/bin/sh
 # Makes sure that programs which are no Python packages are there: installs them on Debian as root, names them elsewhere.
 #
-#     deploy/system-tools.sh redis-server nginx
+#     deploy/system-tools.sh redis-server nginx nghttp2-client:h2load
 #
-# Each argument is a Debian package with a command of the same name.
+# Each argument is a Debian package with a command of the same name, or of the name after the colon.
 set -eu
 PATH="$PATH:/usr/sbin:/sbin"
 
 missing=""
 for tool in "$@"; do
-    command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
+    command -v "${tool#*:}" >/dev/null 2>&1 || missing="$missing ${tool%%:*}"
 done
 [ -n "$missing" ] || exit 0
 

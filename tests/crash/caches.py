@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
 from tests.crash.load import Load
-from tests.crash.scenario import Scenario, Trial
+from tests.crash.scenario import AT_REST_S, Scenario, Trial
 from tests.crash.stand import Gateway
 from tests.fakes.servers import RedisServer
 from tests.fakes.supervisor import POLL_S, page_of
@@ -110,6 +110,7 @@ SCENARIOS = tuple(
         name=name,
         says=says,
         strike=under(*troubles),
+        idle_s=AT_REST_S,
         load=AT_THE_LIMIT,
         short=short,
         full=4,

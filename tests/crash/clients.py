@@ -6,7 +6,7 @@ import time
 
 from tests.crash.caches import redis_of
 from tests.crash.load import Load
-from tests.crash.scenario import Scenario, Trial
+from tests.crash.scenario import AT_REST_S, Scenario, Trial
 
 LEFT = frozenset({"complete", "left", "insufficient_quota"})
 MEMORY_MAX_MIB = 64
@@ -161,6 +161,7 @@ SCENARIOS = (
         name="F30",
         says="slow headers and bodies are cut off, and others are served meanwhile",
         strike=hardly_write,
+        idle_s=AT_REST_S,
         load=Load(clients=3, pace_ms=(1, 5), pause_s=0.05),
         accounts=(0, 2),
         full=1,
@@ -169,6 +170,7 @@ SCENARIOS = (
         name="F15-bodies",
         says="huge request bodies are refused before they are read whole",
         strike=send_huge_bodies,
+        idle_s=AT_REST_S,
         load=Load(clients=2, pace_ms=(1, 5), pause_s=0.05),
         accounts=(0, 2),
         short=0,
@@ -178,6 +180,7 @@ SCENARIOS = (
         name="F32",
         says="a storm of cancellations inside the calls to the databases mixes nobody's bytes",
         strike=storm_of_cancellations,
+        idle_s=AT_REST_S,
         load=STORMING,
         accounts=(0, 12),
         allowed=LEFT,
@@ -188,6 +191,7 @@ SCENARIOS = (
         name="F32-redis",
         says="the same with Redis deciding",
         strike=storm_with_redis,
+        idle_s=AT_REST_S,
         load=STORMING,
         accounts=(0, 12),
         allowed=LEFT,

@@ -13,7 +13,7 @@ import asyncpg
 from tests.crash.caches import EVERY_S, TROUBLES, redis_of
 from tests.crash.client import Connection
 from tests.crash.load import Load, Traffic
-from tests.crash.scenario import Scenario, Trial
+from tests.crash.scenario import AT_REST_S, Scenario, Trial
 from tests.fakes.servers import RedisServer
 
 CLIENTS = 1_000
@@ -118,6 +118,7 @@ SCENARIOS = tuple(
         name=name,
         says=says,
         strike=strike,
+        idle_s=AT_REST_S,
         load=Load(clients=0, output=(16, 30), pace_ms=(0, 4), exact=True),
         workers=WORKERS,
         accounts=(ROUNDS, 0),

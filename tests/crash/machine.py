@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.crash.client import Connection
 from tests.crash.load import Account, Load, Traffic
-from tests.crash.scenario import Scenario, Trial
+from tests.crash.scenario import AT_REST_S, Scenario, Trial
 from tests.fakes.supervisor import wait_until
 
 SPOOL_BYTES = 32 * 1024
@@ -233,6 +233,7 @@ SCENARIOS = (
         name="F27",
         says="everybody comes at once after a restart: everybody is answered",
         strike=come_all_at_once,
+        idle_s=AT_REST_S,
         load=Load(clients=0, output=(4, 12), pace_ms=(0, 2)),
         accounts=(0, 20),
         allowed=frozenset({"complete"}),
@@ -242,6 +243,7 @@ SCENARIOS = (
         name="F28",
         says="one account is nearly all the load: others are served as well",
         strike=be_one_hot_tenant,
+        idle_s=AT_REST_S,
         load=Load(clients=0),
         accounts=(0, 9),
         allowed=frozenset({"complete"}),

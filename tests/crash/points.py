@@ -3,11 +3,16 @@
 Every name that the product has is here, and a test says so; the scenarios take their points from here alone.
 """
 
+from typing import TypeAlias
+
 from tests.crash.load import SHAPES, Shape
+
+Matrix: TypeAlias = dict[str, tuple[Shape, ...]]
+"""Points by name, with the shapes of answer in which each is a place."""
 
 STREAMS: tuple[Shape, ...] = tuple(shape for shape in SHAPES if shape[1])
 
-REQUEST: dict[str, tuple[Shape, ...]] = {
+REQUEST: Matrix = {
     "request.after_hold": SHAPES,
     "request.before_send": SHAPES,
     "request.after_upstream_headers": SHAPES,
@@ -21,22 +26,22 @@ REQUEST: dict[str, tuple[Shape, ...]] = {
 }
 """On the way of a request, whichever engine decides."""
 
-REDIS: dict[str, tuple[Shape, ...]] = {
+REDIS: Matrix = {
     "request.after_redis_hold": SHAPES,
     "request.after_redis_settle": SHAPES,
 }
 """On the way of a request that Redis decides."""
 
-SPOOL: dict[str, tuple[Shape, ...]] = {
+SPOOL: Matrix = {
     "spool.after_write": SHAPES,
     "spool.before_replay": SHAPES,
     "spool.after_replay": SHAPES,
 }
-SWEEPER: dict[str, tuple[Shape, ...]] = {
+SWEEPER: Matrix = {
     "sweeper.before_commit": SHAPES,
     "sweeper.after_commit": SHAPES,
 }
-STRIPE: dict[str, tuple[Shape, ...]] = {
+STRIPE: Matrix = {
     "sync.in_freeze": SHAPES,
     "sync.after_freeze": SHAPES,
     "sync.after_lease": SHAPES,
@@ -49,11 +54,4 @@ STRIPE: dict[str, tuple[Shape, ...]] = {
 }
 """On the way of an hour's usage to Stripe; a batch there is the sum of answers of one shape."""
 
-MATRIX: dict[str, tuple[Shape, ...]] = {**REQUEST, **REDIS, **SPOOL, **SWEEPER, **STRIPE}
-SHORT = (
-    "request.after_hold",
-    "request.after_commit",
-    "request.before_last_byte",
-    "request.after_redis_settle",
-)
-"""The places that the short form visits."""
+MATRIX: Matrix = {**REQUEST, **REDIS, **SPOOL, **SWEEPER, **STRIPE}

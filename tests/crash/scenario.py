@@ -13,6 +13,8 @@ from tests.crash.stand import FREE_TOKENS, Gateway, Stand
 from tests.fakes.checker import Seen, Violation, check, outcomes, read_journal, wait_until_idle
 
 IDLE_S = 40
+AT_REST_S = 5
+"""How soon nothing is held any more where no process has died, so that nobody has to sweep (I6)."""
 STRIKE_SHORT_S = 90
 STRIKE_FULL_S = 600
 SETTLE_S = 70

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from tests.crash.load import MODEL, PATHS, Load
-from tests.crash.scenario import Scenario, Trial
+from tests.crash.scenario import AT_REST_S, Scenario, Trial
 
 SLOW_CONNECTIONS = 200
 SLOW_TEST_S = 60
@@ -123,6 +123,7 @@ SCENARIOS = (
         name="F30-tool",
         says="slowhttptest holds connections with slow headers, bodies and reads: cut off, others are served",
         strike=be_slow,
+        idle_s=AT_REST_S,
         load=Load(clients=2, pace_ms=(1, 5), pause_s=0.05),
         accounts=(0, 2),
         needs=needs_slowhttptest,
@@ -133,6 +134,7 @@ SCENARIOS = (
         name="F27-tool",
         says="h2load comes with 2,000 connections right after a restart: all are answered",
         strike=come_as_a_herd,
+        idle_s=AT_REST_S,
         load=Load(clients=0),
         accounts=(0, 1),
         needs=needs_h2load,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.crash.load import MODEL, Load
-from tests.crash.scenario import Scenario, Trial
+from tests.crash.scenario import AT_REST_S, Scenario, Trial
 from tests.fakes.supervisor import free_port, status_of
 
 ANSWER_MAX_S = 8
@@ -320,6 +320,7 @@ SCENARIOS = (
         name="F31",
         says="messages that two parsers could read differently are refused or are one request",
         strike=smuggle,
+        idle_s=AT_REST_S,
         load=Load(clients=0),
         accounts=(0, 1),
         full=1,

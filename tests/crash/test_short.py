@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from tests.crash.load import SHAPES
+
 DEADLINE_S = 280
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(DEADLINE_S + 20)]
@@ -28,8 +30,15 @@ def run(folder, only: str) -> dict:
     return json.loads(report.read_text())
 
 
-def test_gateways_that_are_killed_drained_and_replaced_lose_and_double_nothing(tmp_path):
-    assert run(tmp_path, "F1,F2,F34")["interrupted"] > 0
+def test_gateways_that_are_killed_and_drained_lose_and_double_nothing(tmp_path):
+    assert run(tmp_path, "F1-random,F1-points,F1-spool,F2")["interrupted"] > 0
+
+
+def test_workers_that_die_before_stripe_and_versions_that_are_replaced_lose_and_double_nothing(tmp_path):
+    report = run(tmp_path, "F1-stripe,F34")
+    counts = {one["name"]: one["counts"] for one in report["scenarios"]}
+    assert counts["F1-stripe"]["points"] == len(SHAPES)
+    assert counts["F34-next"]["gateways replaced"] == 2
 
 
 def test_postgres_killed_frozen_and_cut_off_loses_and_doubles_nothing(tmp_path):
@@ -37,7 +46,7 @@ def test_postgres_killed_frozen_and_cut_off_loses_and_doubles_nothing(tmp_path):
 
 
 def test_redis_killed_frozen_emptied_and_restored_passes_no_limit(tmp_path):
-    assert run(tmp_path, "F3,F4,F5,F6")["complete"] > 0
+    assert run(tmp_path, "F3,F4,F5,F6,I5")["complete"] > 0
 
 
 def test_models_and_clients_that_misbehave_get_the_right_ending_and_charge(tmp_path):

@@ -4,7 +4,7 @@ import asyncio
 
 from tests.crash.client import Connection
 from tests.crash.load import SHAPES, Load, Shape
-from tests.crash.scenario import Scenario, Trial
+from tests.crash.scenario import AT_REST_S, Scenario, Trial
 
 ENDS_WELL = frozenset({"complete"})
 FAILS = frozenset({"upstream_error", "upstream_timeout", "upstream_unavailable", "failed", "server_error"})
@@ -89,6 +89,7 @@ SCENARIOS = (
         name="F11-F16",
         says="whatever a model answers: bounded time, the right ending, the right charge",
         strike=misbehave,
+        idle_s=AT_REST_S,
         load=Load(clients=3, pace_ms=(2, 10), pause_s=0.05),
         accounts=(0, 3),
         full=2,
@@ -97,6 +98,7 @@ SCENARIOS = (
         name="F15-answers",
         says="models that write without end fill no memory",
         strike=answer_without_end,
+        idle_s=AT_REST_S,
         load=Load(clients=0, output=(60_000, 65_000), pace_ms=(0, 0)),
         accounts=(0, 1),
         short=0,
