@@ -30,6 +30,9 @@ CONNECTION_BUFFER_BYTES = 64 * 1024
 KILL_AFTER_S = 60
 ALLOCATIONS_BETWEEN_COLLECTIONS = 20_000
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+SMALL_PAGES = ("MIMALLOC_ALLOW_THP", "0")
+"""Keeps the allocator of the upstream client from asking the kernel for pages of 2 MiB: thousands of open streams, a few
+KiB here and there, would hold half as much again. It reads this once, when a worker loads it."""
 
 
 class DrainingServer(MPServer):
@@ -62,6 +65,7 @@ class DrainingServer(MPServer):
 def serve(target: str, *, host: str, port: int, workers: int) -> None:
     """Serve an application factory, ``package.module:function``, until SIGTERM or SIGINT."""
     _share_metrics(workers)
+    os.environ.setdefault(*SMALL_PAGES)
     DrainingServer(
         target,
         address=host,
