@@ -8,15 +8,20 @@ WHERE account_id = $1 AND occurred_at >= $2 AND kind = 'usage' AND ($3::uuid IS 
 ORDER BY occurred_at DESC LIMIT $4;
 
 -- usage_cells
--- Usage of an account in a range of time, by hour or day and by model, key or status: one row for each bar's part, the
--- smaller groups together in one that has no name, and one row without a time for each group's sum.
+-- Usage of an account in a range of time, by bars of so many hours and by model, key or status: one row for each bar's
+-- part, the smaller groups together in one that has no name, and one row without a time for each group's sum. Each bar
+-- is read by itself, in the order of the index, so that a year of them is not sorted first.
 WITH parts AS MATERIALIZED (
-    SELECT date_trunc($4, hour, 'UTC') AS moment,
-        CASE $5 WHEN 'key' THEN key_id::text WHEN 'status' THEN end_reason ELSE model END AS grouped, currency,
-        sum(requests)::bigint AS requests, sum(input_tokens)::bigint AS input_tokens,
-        sum(output_tokens)::bigint AS output_tokens, sum(amount_pico) AS amount_pico
-    FROM usage_hourly WHERE account_id = $1 AND hour >= $2 AND hour < $3
-    GROUP BY 1, 2, 3
+    SELECT b.moment, p.*
+    FROM generate_series($2::timestamptz, $3::timestamptz - interval '1 microsecond', make_interval(hours => $4)) AS b(moment)
+    CROSS JOIN LATERAL (
+        SELECT CASE $5 WHEN 'key' THEN key_id::text WHEN 'status' THEN end_reason ELSE model END AS grouped, currency,
+            sum(requests)::bigint AS requests, sum(input_tokens)::bigint AS input_tokens,
+            sum(output_tokens)::bigint AS output_tokens, sum(amount_pico) AS amount_pico
+        FROM usage_hourly
+        WHERE account_id = $1 AND hour >= b.moment AND hour < b.moment + make_interval(hours => $4)
+        GROUP BY 1, 2
+    ) p
 ),
 places AS (
     SELECT grouped, row_number() OVER (ORDER BY sum(input_tokens + output_tokens) DESC, sum(requests) DESC, grouped) AS place
@@ -76,7 +81,7 @@ LEFT JOIN LATERAL (
         AND ($5::text IS NULL OR model = $5) AND ($6::text IS NULL OR end_reason = $6)
     ORDER BY occurred_at DESC, request_id DESC LIMIT $7
 ) e ON true
-ORDER BY h.hour DESC, e.occurred_at DESC, e.request_id DESC;
+ORDER BY h.hour DESC, e.occurred_at DESC, e.request_id DESC LIMIT $7;
 
 -- models_used
 -- The models that an account used in a range of time, to choose from.

@@ -44,9 +44,13 @@ async def calls_before(
             QUERIES["calls"], account_id, moment, request_id, key_id, model, status, limit + 1
         )
         found += [_call(row) for row in rows if row["request_id"] is not None]
-        if len(found) > limit or len({row["hour"] for row in rows}) <= limit:
+        if len(found) > limit or len(rows) <= limit:
             break
-        moment, request_id = rows[-1]["hour"] - timedelta(microseconds=1), LAST_UUID
+        last = rows[-1]
+        if last["request_id"] is None:
+            moment, request_id = last["hour"] - timedelta(microseconds=1), LAST_UUID
+        else:
+            moment, request_id = last["occurred_at"], last["request_id"]
     return CallPage(found[:limit], has_older=len(found) > limit)
 
 
@@ -71,18 +75,18 @@ async def cells(
     account_id: UUID,
     span: tuple[datetime, datetime],
     *,
-    step: str,
+    bar_hours: int,
     group: str,
     places: tuple[int, int],
 ) -> Cells:
-    """Sum usage by hour or day and by model, key, status or user, in one reading of a read model.
+    """Sum usage by bars of so many hours and by model, key, status or user, in one reading of a read model.
 
     ``places`` is how many groups have bars of their own, and how many a sum of their own; those by ``user`` have days only.
     """
     if group == USER:
         rows = await db.fetch(QUERIES["usage_cells_by_user"], account_id, *span, *places)
     else:
-        rows = await db.fetch(QUERIES["usage_cells"], account_id, *span, step, group, *places)
+        rows = await db.fetch(QUERIES["usage_cells"], account_id, *span, bar_hours, group, *places)
     found = [_cell(row) for row in rows]
     return Cells(
         [cell for cell in found if cell.moment is not None], [cell for cell in found if cell.moment is None]

@@ -20,13 +20,15 @@ from rich.table import Table
 from tests.bench.billing import sync_million
 from tests.bench.machine import describe_machine, load_average
 from tests.bench.nginx import nginx_version
+from tests.bench.pages import pages
 from tests.bench.scenarios import SCENARIOS, Figure, Pace
 from tests.bench.stand import BenchFailed, Stand, running_stand
 
 Scenario = Callable[[Stand, Pace], list[Figure]]
-NAMED_ONLY: tuple[Scenario, ...] = (sync_million,)
+NAMED_ONLY: tuple[Scenario, ...] = (sync_million, pages)
 """Scenarios that take too long for a run of everything."""
 TIME_LIMIT_S = 300
+ENTRIES = 10_000_000
 QUIET_LOAD = 0.3
 console = Console(stderr=True)
 
@@ -49,6 +51,7 @@ def main() -> int:
         warm_up_s=max(1, options.seconds // 4),
         open_loop_s=options.seconds,
         open_streams=options.streams,
+        entries=options.entries,
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGALRM, _too_long)
@@ -99,6 +102,7 @@ def read_options() -> argparse.Namespace:
     )
     parser.add_argument("--seconds", type=int, default=5, help="length of each measurement (default 5)")
     parser.add_argument("--streams", type=int, default=1_000, help="open streams for the memory figure")
+    parser.add_argument("--entries", type=int, default=ENTRIES, help="size of the ledger for `pages`")
     parser.add_argument("--redis", action="store_true", help="let a Redis decide the limits")
     parser.add_argument(
         "--limit", type=int, default=TIME_LIMIT_S, help="seconds after which the run is given up"

@@ -49,12 +49,13 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pace(msgspec.Struct, frozen=True):
-    """How long each scenario may take, in seconds, and how many streams are held open."""
+    """How long each scenario may take, in seconds, how many streams are held open, and how large a ledger is filled."""
 
     load_s: int
     warm_up_s: int
     open_loop_s: int
     open_streams: int
+    entries: int
 
 
 def responses_body(*, store: bool) -> bytes:

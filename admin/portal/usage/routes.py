@@ -9,7 +9,17 @@ from uuid import UUID
 from litestar import MediaType, Response, get
 
 from admin.access.model import AccessError
-from admin.portal.usage.address import GROUPS, PRESETS, STEPS, Group, View, default_view, view_of
+from admin.portal.usage.address import (
+    AN_HOUR,
+    GROUPS,
+    LENGTHS,
+    PRESETS,
+    STEPS,
+    Group,
+    View,
+    default_view,
+    view_of,
+)
 from admin.portal.usage.chart import LINES_MAX, SERIES_MAX, Name, chart_of, lines_of, row_of, total_of
 from admin.portal.usage.requests import REQUEST_ROUTES, call_line
 from admin.portal.usage.views import Month, UsagePage, month_as_of
@@ -95,7 +105,7 @@ async def _cells(parts: Parts, account_id: UUID, view: View, *, bars: int) -> Ce
         parts.db,
         account_id,
         (view.span.start, view.span.end),
-        step=view.step,
+        bar_hours=LENGTHS[view.step] // AN_HOUR,
         group=view.group,
         places=(bars, LINES_MAX),
     )
