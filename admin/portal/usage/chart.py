@@ -50,7 +50,7 @@ class Bar(msgspec.Struct, frozen=True, kw_only=True):
     tokens: list[int]
     requests: int
     total_tokens: int
-    amounts: list[tuple[str, str]]
+    amounts: dict[str, int]
     zoom: str | None
 
 
@@ -68,6 +68,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | None = None
     colour: str
     row: UsageRow
+    amount_pico: AmountPico
 
 
 class Chart(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +82,11 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
     start_s: int
     end_s: int
     step_s: int
+
+    @property
+    def amounts_pico(self) -> list[int]:
+        """What the bars are worth, whatever their currency."""
+        return [amount for bar in self.bars for amount in bar.amounts.values()]
 
     @property
     def highest(self) -> Bar | None:
@@ -118,7 +124,13 @@ def lines_of(cells: Cells, series: Sequence[Series], name: Name) -> list[Line]:
     for cell in cells.sums:
         label, detail = name(cell.group) if cell.group is not None else ("", None)
         lines.append(
-            Line(label=label, detail=detail, colour=colours.get(cell.group, "rest"), row=row_of(cell))
+            Line(
+                label=label,
+                detail=detail,
+                colour=colours.get(cell.group, "rest"),
+                row=row_of(cell),
+                amount_pico=cell.amount_pico,
+            )
         )
     return lines
 
@@ -181,7 +193,7 @@ def _bar(view: View, series: Sequence[Series], moment: datetime, parts: Sequence
         tokens=list(tokens.values()),
         requests=sum(cell.requests for cell in parts),
         total_tokens=sum(tokens.values()),
-        amounts=[(format_amount(AmountPico(amount)), currency) for currency, amount in amounts.items()],
+        amounts=amounts,
         zoom=None if closer is None else view.query_for(span=closer, step=Step.HOUR),
     )
 
