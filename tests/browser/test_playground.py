@@ -68,6 +68,12 @@ def test_a_refusal_is_told_in_words_with_its_body(played):
     expect(messages(played).last).to_have_value("x" * 30_000)
 
 
+def test_more_text_than_a_form_may_have_is_told_as_that(played):
+    ask(played, "x" * 70_000)
+    expect(played.locator("#problem")).to_contain_text("That is more text than fits into one form.")
+    expect(messages(played).last).to_have_value("x" * 70_000)
+
+
 def test_the_code_follows_what_is_typed_and_sends_exactly_that(installation, played):
     messages(played).last.fill('It\'s a "test"')
     played.locator("#temperature").fill("0.2")

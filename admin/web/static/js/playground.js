@@ -213,6 +213,8 @@ function turnOn(busy) {
   stop.hidden = !busy || !form.elements.stream.checked;
   if (busy && document.activeElement === send) stop.focus();
   turns.setAttribute("aria-busy", String(busy));
+  // The running count is for the eye; a screen reader is told when the answer has ended.
+  receipt.setAttribute("aria-busy", String(busy));
 }
 
 form.addEventListener("submit", (event) => {
