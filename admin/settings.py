@@ -32,6 +32,7 @@ class PortalLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_form_bytes: int = 64 * 2**10
     form_timeout_s: int = 10
     payment_timeout_s: int = 10
+    charges_timeout_s: int = 2
     session_idle_hours: int = 7 * 24
     session_hours: int = 30 * 24
     confirmed_minutes: int = 15

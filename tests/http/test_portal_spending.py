@@ -2,12 +2,13 @@
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from billing.caps import alerts
 from tests.plugins.billing import spend
-from tests.plugins.paying import customer
-from tests.plugins.portal import path_of, text_of
+from tests.plugins.paying import SARI, customer
+from tests.plugins.portal import Portal, path_of, text_of
 from tests.plugins.shop import GOOD
 
 BUDI = "budi@example.com"
@@ -34,6 +35,17 @@ async def test_the_months_charges_are_tokens_times_price(payer):
     assert answer.text.splitlines()[1].startswith(
         f"billed,nusantara-base,idr-1,input_text,{row['input']},300,"
     )
+
+
+async def test_a_month_of_very_many_requests_does_not_hold_the_page(payer):
+    settings = payer.portal.settings
+    limits = msgspec.structs.replace(settings.limits, charges_timeout_s=0)
+    hasty = Portal(payer.portal.db, payer.shop.clock, msgspec.structs.replace(settings, limits=limits))
+    browser = hasty.browser()
+    await browser.login(SARI)
+    answer = await browser.get("/billing")
+    assert "takes a while to make. Open it when you need it." in text_of(answer)
+    assert 'href="/billing/statement?month=2026-11"' in answer.text
 
 
 async def test_what_was_put_right_stands_as_a_line_of_its_own(payer):

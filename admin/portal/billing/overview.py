@@ -1,5 +1,6 @@
 """The billing page: everything about an account's money, made from our own tables; Stripe is asked for nothing."""
 
+import asyncio
 from uuid import UUID
 
 from litestar import Response, get, post
@@ -16,12 +17,13 @@ from billing.credit import service as credit
 from billing.credit.model import NoCredit
 from billing.customers import store as customers
 from billing.invoices import store as invoices
+from billing.invoices.statement import Statement
 from billing.invoices.statements import statement_of
 from billing.subscriptions import store
 from billing.subscriptions.model import current
 from billing.subscriptions.service import offers_to
 from gateway.accounts import service as accounts
-from gateway.clock import month_of, month_start
+from gateway.clock import Month, month_of, month_start
 from gateway.plans import service as plans
 
 INVOICES_SHOWN = 24
@@ -71,7 +73,8 @@ async def show(request: PageRequest, *, problem: Problem | None = None, status: 
             standing=visitor.standing,
             now=parts.plan_clock.now(),
         ),
-        statement=await statement_of(parts.db, account.account_id, month_of(now)),
+        statement=await _charges(parts, account.account_id, month_of(now)),
+        period=month_of(now),
         month=month_start(month_of(now)),
         credit=await find_credit(parts, account.account_id),
         cap=await find_cap(parts, account.account_id),
@@ -84,6 +87,15 @@ async def show(request: PageRequest, *, problem: Problem | None = None, status: 
         problem=problem,
     )
     return page(request, "billing/billing.html", view, status=status)
+
+
+async def _charges(parts: Parts, account_id: UUID, period: Month) -> Statement | None:
+    """Make this month's statement, from every request of it; a page does not wait for millions of them."""
+    try:
+        async with asyncio.timeout(parts.settings.limits.charges_timeout_s):
+            return await statement_of(parts.db, account_id, period)
+    except TimeoutError:
+        return None
 
 
 async def find_cap(parts: Parts, account_id: UUID) -> CapView | None:

@@ -66,13 +66,14 @@ class Next(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BillingPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything about an account's money on one page."""
+    """Everything about an account's money on one page; ``statement`` is ``None`` where it takes too long to make."""
 
     account: Account
     plan: Plan
     offer: Offer | None
     next: Next
-    statement: Statement
+    statement: Statement | None
+    period: Month
     month: datetime
     credit: str | None
     cap: CapView | None
