@@ -1,9 +1,11 @@
 """Style sheets, modules and vendored files, read once, checked against their manifest, and served from memory.
 
-An asset's address carries its digest, so that a browser may keep it for ever and never shows an old one.
+An asset's address carries its digest, so that a browser may keep it for ever and never shows an old one. That goes for
+the font that a style sheet names, too: fetched again on every page, it would make the text jump.
 """
 
 import hashlib
+import re
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
@@ -12,6 +14,7 @@ import msgspec
 from gateway.errors import NusagateError
 
 DIGEST_LENGTH = 12
+NAMED = re.compile(r'url\("\.\./([a-z0-9/.-]+)"\)')
 TYPES = {
     ".css": "text/css",
     ".js": "text/javascript",
@@ -58,6 +61,9 @@ class Assets:
         """Read all files; ``AssetsDamaged`` where a vendored one is not what the manifest says."""
         self._assets: dict[str, Asset] = {}
         self._read(files("admin.web") / "static", "")
+        for name, own in self._assets.items():
+            if own.media_type == TYPES[".css"] and not name.startswith("vendor/"):
+                self._assets[name] = self._with_digests(own)
         for vendored in read_manifest():
             asset = self._assets.get(f"vendor/{vendored.file}")
             if asset is None or asset.digest != vendored.sha256:
@@ -70,6 +76,11 @@ class Assets:
     def url(self, name: str) -> str:
         """Return an asset's address; ``KeyError`` for one that is not there."""
         return f"/static/{name}?v={self._assets[name].digest[:DIGEST_LENGTH]}"
+
+    def _with_digests(self, sheet: Asset) -> Asset:
+        """Write the addresses that a style sheet of ours names with their digests."""
+        text = NAMED.sub(lambda found: f'url("{self.url(found[1])}")', sheet.content.decode())
+        return Asset(text.encode(), sheet.media_type, hashlib.sha256(text.encode()).hexdigest())
 
     def _read(self, folder: Traversable, prefix: str) -> None:
         for item in folder.iterdir():

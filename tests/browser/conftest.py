@@ -1,16 +1,21 @@
 """A real Chromium on the whole product: ``nusagate dev`` on free ports, and pages that must break no rule."""
 
+import base64
+import contextlib
 import itertools
 import json
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from admin.access.totp import code_at, step_of
+from tests.browser.checks import WATCH
 from tests.fakes.processes import ChildProcess, free_port
 
 READY_S = 90
@@ -19,12 +24,6 @@ PASSWORD = "kopi susu hangat sore"
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = ("--no-sandbox", "--disable-dev-shm-usage")
 PORT_OPTIONS = ("--port", "--admin-port", "--worker-port", "--simulator-port", "--sandbox-port")
-WATCH = """
-window.violations = [];
-document.addEventListener("securitypolicyviolation", (event) => {
-  window.violations.push(`${event.violatedDirective}: ${event.blockedURI} ${event.sample}`);
-});
-"""
 
 
 class Installation:
@@ -33,20 +32,31 @@ class Installation:
     def __init__(self, facts: dict[str, str]) -> None:
         self.url = facts["admin_url"]
         self.gateway_url = facts["gateway_url"]
+        self.database_url = facts["database_url"]
         self._numbers = itertools.count(1)
 
     def new_address(self) -> str:
         return f"sari{next(self._numbers)}@example.com"
 
-    def sign_up(self, page: Page, address: str) -> None:
-        """Sign up as a person does, and follow the link of the mail."""
+    def ask_to_sign_up(self, page: Page, address: str) -> None:
+        """Send the form of a sign-up as a person does."""
         page.goto(f"{self.url}/signup")
         page.locator("#email").fill(address)
         page.locator("#password").fill(PASSWORD)
         page.locator("main form button").click()
         page.wait_for_url("**/signup/sent")
+
+    def link_to(self, page: Page, address: str) -> str:
+        """The link of the latest mail to somebody."""
         page.goto(f"{self.url}/dev/mail")
-        page.locator(".letter", has_text=address).first.locator("a").click()
+        href = page.locator(".letter", has_text=address).first.locator("a").get_attribute("href")
+        assert href is not None
+        return href
+
+    def sign_up(self, page: Page, address: str) -> None:
+        """Sign up as a person does, and follow the link of the mail."""
+        self.ask_to_sign_up(page, address)
+        page.goto(self.link_to(page, address))
         page.wait_for_url("**/start")
 
     def buy(self, page: Page, plan: str) -> None:
@@ -57,10 +67,39 @@ class Installation:
         page.get_by_role("button", name="Pay", exact=True).click()
         page.get_by_role("heading", name=f"Your plan is {plan} now.").wait_for(timeout=PAID_S * 1000)
 
+    def log_in(self, page: Page, address: str) -> None:
+        """Log in with the password of everybody."""
+        page.goto(f"{self.url}/login")
+        page.locator("#email").fill(address)
+        page.locator("#password").fill(PASSWORD)
+        page.locator("main form button").click()
+
+    def turn_second_factor_on(self, page: Page) -> str:
+        """Turn it on as a person does, and return the app's secret; the recovery codes are on the page then."""
+        page.goto(f"{self.url}/settings/second-factor")
+        text = page.locator("#totp-secret").inner_text()
+        page.locator("#code").fill(code_now(text))
+        page.locator("main form button.button:not([data-copy])").click()
+        page.locator(".recovery-codes").wait_for()
+        return text
+
+
+def code_now(secret_text: str, *, steps: int = 0) -> str:
+    """The code that an app shows for a secret, or will show some steps of half a minute later."""
+    secret = base64.b32decode(secret_text.replace(" ", ""))
+    return code_at(secret, step_of(datetime.now(UTC)) + steps)
+
 
 @pytest.fixture(scope="session")
 def installation() -> Iterator[Installation]:
     """Everything, running for all tests of the session."""
+    with running() as product:
+        yield product
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Installation]:
+    """Everything, on free ports and in a folder of its own."""
     with tempfile.TemporaryDirectory(prefix="nusagate-browser-", dir="/tmp") as name:
         folder = Path(name)
         ports = [str(free_port()) for _ in PORT_OPTIONS]

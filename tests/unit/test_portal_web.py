@@ -137,6 +137,17 @@ def test_an_asset_has_its_digest_in_its_address():
     assert assets.get("vendor/manifest.json") is None
 
 
+def test_a_font_is_asked_for_by_its_digest_so_that_it_is_fetched_once():
+    assets = Assets()
+    font, sheet = assets.get("vendor/inter-latin-wght-normal.woff2"), assets.get("css/tokens.css")
+    assert font is not None
+    assert sheet is not None
+    assert (
+        f'url("/static/vendor/inter-latin-wght-normal.woff2?v={font.digest[:12]}")' in sheet.content.decode()
+    )
+    assert b'url("..' not in sheet.content
+
+
 def test_a_request_to_paste_has_the_real_address_and_key():
     texts = snippets("https://api.example.com", "nsk_live_x", "nusantara-base")
     assert [snippet.name for snippet in texts] == ["curl", "python", "javascript"]

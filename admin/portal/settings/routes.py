@@ -28,6 +28,7 @@ from admin.web.pages import REFUSALS, Problem, clear_cookie, page, problem_of, r
 from admin.web.parts import PageRequest, parts_of, visitor_in
 from admin.web.visitor import CookieName
 from gateway.accounts import service as accounts
+from gateway.plans import service as plans
 
 QR_SCALE = 5
 
@@ -167,9 +168,11 @@ async def _settings(
     request: PageRequest, *, problem: Problem | None = None, status: int = 200
 ) -> Response[str]:
     parts, session = parts_of(request), visitor_in(request).inside
+    account = await accounts.get(parts.db, session.person.account_id)
     view = SettingsPage(
         person=session.person,
-        account=await accounts.get(parts.db, session.person.account_id),
+        account=account,
+        plan_name=(await plans.get_plan(parts.db, account.plan_id)).name,
         sessions=await sessions.list_sessions(parts.door, parts.db, session.person),
         current=session.session_id,
         recovery_codes_left=await access_store.count_recovery_codes(parts.db, session.person.person_id),

@@ -14,6 +14,7 @@ class SettingsPage(msgspec.Struct, frozen=True, kw_only=True):
 
     person: Person
     account: Account
+    plan_name: str
     sessions: list[Session]
     current: UUID
     recovery_codes_left: int

@@ -1,0 +1,133 @@
+"""The pictures of the README, made again from a demo account: ``python -m tests.browser.screenshots``.
+
+With ``--all FOLDER`` every page of the portal is taken, in both themes, on a desktop and on a phone, to be looked at.
+"""
+
+import argparse
+import asyncio
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncpg
+import msgspec
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.browser.conftest import ARGUMENTS, CHROMIUM, Installation, running
+
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+DEMO = Path(__file__).with_name("demo.sql")
+ADDRESS = "sari@example.com"
+KEYS = ("web app", "nightly batch", "support bot", "old laptop")
+DESKTOP, PHONE = (1280, 800), (390, 844)
+COLOURS = 128
+
+
+class Shot(msgspec.Struct, frozen=True, kw_only=True):
+    """One picture: what is opened, and how it is looked at."""
+
+    name: str
+    path: str
+    theme: str = "light"
+    size: tuple[int, int] = DESKTOP
+    language: str = "en"
+    whole: bool = False
+
+
+README = (
+    Shot(name="front", path="/"),
+    Shot(name="usage", path="/usage", theme="dark"),
+)
+
+
+def make_demo(product: Installation, browser: Browser) -> dict:
+    """Sign Sari up, let her buy a plan and make keys, write what she used, and return her cookies."""
+    context = browser.new_context(locale="en-GB")
+    page = context.new_page()
+    product.sign_up(page, ADDRESS)
+    product.buy(page, "Pro")
+    page.goto(f"{product.url}/start")
+    for name in KEYS:
+        page.goto(f"{product.url}/keys/new")
+        page.locator("#name").fill(name)
+        page.locator("main form button.button").last.click()
+        page.locator("#new-key").wait_for()
+    page.goto(f"{product.url}/keys")
+    page.get_by_role("link", name="Revoke old laptop").click()
+    page.get_by_role("button", name="Revoke the key").click()
+    # The browser's driver has the event loop of this thread.
+    with ThreadPoolExecutor(1) as another:
+        another.submit(lambda: asyncio.run(write_usage(product.database_url))).result()
+    state = context.storage_state()
+    context.close()
+    return state
+
+
+async def write_usage(database_url: str) -> None:
+    """Write a month and a half of usage for the demo account."""
+    connection = await asyncpg.connect(database_url)
+    account_id = await connection.fetchval("SELECT account_id FROM person WHERE email = $1", ADDRESS)
+    now = datetime.now(UTC)
+    async with connection.transaction():
+        for month in range(3):
+            await connection.execute(
+                "SELECT ensure_ledger_partitions($1::timestamptz - $2 * interval '1 month', 1)", now, month
+            )
+        for statement in DEMO.read_text(encoding="utf-8").split(";\n"):
+            if statement.strip():
+                wanted = [value for name, value in (("$1", now), ("$2", account_id)) if name in statement]
+                text = statement if "$1" in statement else statement.replace("$2", "$1")
+                await connection.execute(text, *wanted)
+    await connection.close()
+
+
+def take(browser: Browser, product: Installation, state: dict | None, shot: Shot, file: Path) -> None:
+    """Open a page and write its picture."""
+    width, height = shot.size
+    context = browser.new_context(
+        storage_state=state,
+        viewport={"width": width, "height": height},
+        device_scale_factor=1,
+        color_scheme=shot.theme,
+        locale="id-ID" if shot.language == "id" else "en-GB",
+        timezone_id="Asia/Jakarta",
+        reduced_motion="reduce",
+    )
+    page = context.new_page()
+    page.goto(product.url + shot.path)
+    page.wait_for_load_state("networkidle")
+    page.screenshot(path=file, full_page=shot.whole)
+    context.close()
+
+
+def all_shots() -> Iterator[Shot]:
+    """Every page, as a reviewer looks at it."""
+    from tests.browser.test_every_page import INSIDE, PUBLIC  # noqa: PLC0415 - its fixtures are not wanted here
+
+    for path in [*PUBLIC, *INSIDE]:
+        name = re.sub(r"\W+", "-", path).strip("-") or "front"
+        for theme in ("light", "dark"):
+            for size in (DESKTOP, PHONE):
+                yield Shot(name=f"{name}-{size[0]}-{theme}", path=path, theme=theme, size=size, whole=True)
+
+
+def main() -> None:
+    """Make the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--all", type=Path, metavar="FOLDER", dest="folder")
+    folder = parser.parse_args().folder
+    with running() as product, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        state = make_demo(product, browser)
+        public = {"/", "/login", "/signup", "/reset"}
+        for shot in README if folder is None else all_shots():
+            target = (folder or IMAGES) / f"{shot.name}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            take(browser, product, None if shot.path in public else state, shot, target)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
