@@ -1,7 +1,7 @@
 # Two commands from a clean clone: `make run` and `make test`. Everything else is listed by `make help`.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fmt bench bench-peers crash real-model
+.PHONY: help setup run test check fmt bench bench-peers crash real-model screenshots
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -43,6 +43,10 @@ bench-peers: setup ## Measure beside LiteLLM and Portkey, each in an environment
 crash: setup ## Break everything on purpose and print what that violated (ARGS=--short for minutes)
 	@deploy/system-tools.sh redis-server nginx strace slowhttptest nghttp2-client:h2load
 	$(BIN)/python -m tests.crash $(or $(ARGS),--full)
+
+screenshots: setup ## Make the pictures of the README again (ARGS='--all FOLDER' takes every page, to be looked at)
+	@deploy/system-tools.sh redis-server chromium
+	$(BIN)/python -m tests.browser.screenshots $(ARGS)
 
 real-model: setup ## Drive the gateway with the official client against a real small model
 	$(BIN)/python -m tests.system.real_model $(ARGS)
