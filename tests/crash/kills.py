@@ -109,7 +109,7 @@ async def die_with_a_spool(trial: Trial) -> None:
     for shape in SHAPES if trial.full else trial.rng.sample(SHAPES, 1):
         await asyncio.to_thread(gateway.start, {"NUSAGATE_FAILPOINT": "spool.after_write"})
         asking = asyncio.create_task(_ask_many(trial, shape))
-        await asyncio.sleep(1)
+        await asyncio.to_thread(wait_until, lambda: _open_requests(trial) > 0, "requests are open", 20)
         [victim] = gateway.worker_pids()
         await asyncio.to_thread(postgres.kill)
         await asyncio.to_thread(wait_until, lambda pid=victim: not is_running(pid), "died at the spool", 20)
@@ -196,7 +196,7 @@ SCENARIOS = (
         name="F1-spool",
         says="a gateway that dies around its spool replays it once",
         strike=die_with_a_spool,
-        load=Load(clients=0, output=(60, 100), pace_ms=(20, 40)),
+        load=Load(clients=0, output=(100, 150), pace_ms=(20, 40)),
         starts_gateway=False,
         points=tuple(points.SPOOL),
         full=1,
