@@ -39,6 +39,8 @@ class Meter:
         started_s = monotonic_s()
         try:
             reservation = await self._quota.reserve(request)
+            # Kept from here on: what the end costs must be known without Postgres.
+            await self._books.get(self._db, reservation.book_id)
         except UNAVAILABLE:
             # The answer was lost, not necessarily the reservation.
             await self._ledger.release_if_held(_release(request))

@@ -8,16 +8,19 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from gateway.db.pool import DatabaseUnavailable
+from gateway.db.pool import DatabaseUnavailable, open_pool
 from gateway.errors import ConfigurationError
 from gateway.ids import uuid7
 from gateway.ledger import store
-from gateway.ledger.model import EndReason, Settlement, UsageSource
+from gateway.ledger.model import Charge, EndReason, Settlement, UsageSource
 from gateway.ledger.service import Ledger
 from gateway.ledger.spool import Spool, SpoolFailed
+from gateway.metering.meter import Meter
+from gateway.prices.service import BookCache
 from gateway.quota.model import ReserveRequest
 from gateway.quota.service import PostgresQuota
 from gateway.runtime.settings import Limits
+from gateway.units import TokenCounts
 
 
 class AwayOrBack:
@@ -64,6 +67,25 @@ async def test_what_postgres_cannot_take_is_settled_once_when_it_is_back(seeded,
     assert await ledger.replay() == 0
     assert await seeded.fetchval("SELECT sum(quota_tokens) FROM ledger_entry") == 15
     assert await seeded.fetchval("SELECT sum(held_tokens) FROM quota_counter") == 0
+
+
+async def test_the_first_request_under_a_price_book_needs_no_postgres_to_be_settled(
+    seeded, database_url, sari, tmp_path
+):
+    """What its end costs was read when it was admitted; it is in the spool with its amount, not lost to an estimate."""
+    pool, health = await open_pool(database_url, Limits(), application="tests"), AwayOrBack()
+    ledger = Ledger(pool, Limits(), health=health, spool=spool_in(tmp_path))
+    meter = Meter(pool, PostgresQuota(pool, Limits(), clock=None), ledger, BookCache())
+    hold = await meter.admit(asked(sari))
+    await pool.close()
+    health.down = True
+    charged = Charge(counts=TokenCounts(input_text=10, output_text=5), source=UsageSource.UPSTREAM)
+    await hold.settle(EndReason.COMPLETED, charged, upstream="u", kept=None, replay=None)
+    await ledger.close()
+    back = Ledger(seeded, Limits(), health=None, spool=spool_in(tmp_path))
+    assert await back.replay() == 1
+    entry = await seeded.fetchrow("SELECT quota_tokens, amount_pico FROM ledger_entry")
+    assert tuple(entry) == (15, 10 * 300_000_000 + 5 * 1_500_000_000)
 
 
 async def test_the_spool_of_a_dead_process_is_replayed_by_another(seeded, sari, tmp_path):
