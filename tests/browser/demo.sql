@@ -54,7 +54,11 @@ FROM ledger_entry WHERE account_id = $2::uuid GROUP BY 1, 2, 3;
 INSERT INTO quota_counter (account_id, subject_id, period, used_tokens)
 SELECT account_id, subject_id, period, sum(quota_tokens)
 FROM ledger_entry, LATERAL (VALUES (account_id), (key_id)) AS subject(subject_id)
-WHERE account_id = $2::uuid AND period = to_char($1::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM') GROUP BY 1, 2, 3;
+WHERE account_id = $2::uuid AND period = to_char($1::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM') GROUP BY 1, 2, 3
+UNION ALL
+SELECT account_id, account_id, to_char($1::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD'), sum(quota_tokens)
+FROM ledger_entry
+WHERE account_id = $2::uuid AND occurred_at >= date_trunc('day', $1::timestamptz, 'UTC') GROUP BY 1, 2, 3;
 
 INSERT INTO refusal_hourly
 SELECT $2::uuid, date_trunc('hour', at, 'UTC'), (array_agg(key_id))[1], 'requests_per_minute', 1 + count(*)

@@ -40,7 +40,6 @@ class Shot(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     theme: str = "light"
     size: tuple[int, int] = DESKTOP
-    language: str = "en"
     whole: bool = False
     before: Callable[[Page], None] | None = None
     """What is done on the page first."""
@@ -50,7 +49,13 @@ def ask(page: Page) -> None:
     """Ask the model in the playground, and wait for the receipt."""
     page.locator("main textarea").last.fill("Jelaskan dalam satu kalimat: apa itu nusantara?")
     page.locator("#send").click()
-    page.locator("[data-month]").first.wait_for(state="attached")
+    page.locator("#receipt").get_by_text("Worth").wait_for()
+
+
+def in_indonesian(page: Page) -> None:
+    """Choose the language, which the account keeps: such a picture is the last one."""
+    page.locator('footer button[name="language"][value="id"]').click()
+    page.locator('html[lang="id"]').wait_for()
 
 
 README = (
@@ -58,8 +63,8 @@ README = (
     Shot(name="usage", path="/usage?by=model", theme="dark"),
     Shot(name="playground", path="/playground", before=ask),
     Shot(name="limits-in-the-docs", path="/docs/limits", theme="dark"),
-    Shot(name="usage-on-a-phone", path="/usage", size=PHONE, language="id"),
     Shot(name="start-on-a-phone", path="/start", size=PHONE, theme="dark"),
+    Shot(name="usage-on-a-phone", path="/usage", size=PHONE, before=in_indonesian),
 )
 
 
@@ -110,9 +115,9 @@ def take(browser: Browser, product: Installation, state: dict | None, shot: Shot
     context = browser.new_context(
         storage_state=state,
         viewport={"width": width, "height": height},
-        device_scale_factor=2 if shot.size == PHONE and not shot.whole else 1,
+        device_scale_factor=1.5 if shot.size == PHONE and not shot.whole else 1,
         color_scheme=shot.theme,
-        locale="id-ID" if shot.language == "id" else "en-GB",
+        locale="en-GB",
         timezone_id="Asia/Jakarta",
         reduced_motion="reduce",
     )

@@ -15,7 +15,8 @@ from tests.browser.checks import VENDOR, accessibility_faults, faults, width_fau
 from tests.browser.conftest import Watched
 from tests.plugins.portal import portal_settings
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+"""A walk looks at dozens of pages; on a busy machine it takes minutes, on a quiet one half of one."""
 
 LANGUAGES = ("id", "en")
 THEMES = ("light", "dark")

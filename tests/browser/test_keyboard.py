@@ -8,9 +8,9 @@ from playwright.sync_api import expect
 from tests.browser.conftest import PASSWORD
 from tests.browser.test_every_page import INSIDE, PUBLIC, filled
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-STOPS_MAX = 80
+STOPS_MAX = 300
 FOCUSED = """
 document.activeElement.getAttribute("aria-label") || document.activeElement.textContent.trim()
   || document.activeElement.id || document.activeElement.title

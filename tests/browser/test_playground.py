@@ -13,10 +13,20 @@ SLOW = "[[sim output=400 pace_ms=20]] Apa kabar?"
 SETTLED_MS = 40_000
 
 
+@pytest.fixture(scope="module")
+def on_the_free_plan(installation, chromium) -> list:
+    """The cookies of somebody whose answers are read to their end when they are stopped."""
+    context = chromium.new_context(locale="en-GB")
+    installation.sign_up(context.new_page(), installation.new_address())
+    cookies = context.cookies()
+    context.close()
+    return cookies
+
+
 @pytest.fixture
-def played(installation, chromium, inside, watched) -> Page:
+def played(installation, on_the_free_plan, watched) -> Page:
     """The playground of somebody who is inside."""
-    watched.context.add_cookies(inside["cookies"])
+    watched.context.add_cookies(on_the_free_plan)
     page = watched.page()
     page.goto(f"{installation.url}/playground")
     return page

@@ -10,7 +10,7 @@ from tests.browser.conftest import PASSWORD, code_now
 from tests.browser.test_every_page import INSIDE, PUBLIC, filled
 from tests.plugins.portal import portal_settings
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 NEW_PASSWORD = "teh manis panas sekali"
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
