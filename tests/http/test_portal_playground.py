@@ -286,6 +286,11 @@ async def test_every_code_of_the_api_has_words_on_the_page(sari):
     assert [code for code in ERRORS if f'data-code="{code}"' not in page] == []
 
 
+async def test_the_first_code_on_the_page_asks_for_no_more_than_its_form(sari):
+    page = text_of(await sari.browser.get("/playground"))
+    assert '"max_output_tokens": 512' in page
+
+
 @pytest.mark.parametrize(
     ("fields", "told"),
     [

@@ -13,7 +13,16 @@ from admin.portal.offers import models_offered
 from admin.portal.playground import store
 from admin.portal.playground.code import code_of
 from admin.portal.playground.key import playground_key
-from admin.portal.playground.model import Ask, PlaygroundForm, PromptRefused, Role, Turn, ask_of, turns_of
+from admin.portal.playground.model import (
+    MAX_OUTPUT_DEFAULT,
+    Ask,
+    PlaygroundForm,
+    PromptRefused,
+    Role,
+    Turn,
+    ask_of,
+    turns_of,
+)
 from admin.portal.playground.views import CodePart, MonthLeft, PlaygroundPage, ReceiptView, Refusal
 from admin.web.admission import Access
 from admin.web.errors import status_of
@@ -123,7 +132,7 @@ async def _page(
         turns=(Turn(Role.USER, "Apa kabar?"),),
         instructions="",
         temperature=None,
-        max_output_tokens=None,
+        max_output_tokens=MAX_OUTPUT_DEFAULT,
         stream=bool(form.stream),
     )
     plan = await plans.get_plan(parts.db, account.plan_id)
