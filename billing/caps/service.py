@@ -53,6 +53,12 @@ async def guard_credit(connection: Connection, clock: Clock, account_id: UUID) -
     await _guard(connection, clock, account_id)
 
 
+async def find_cap(db: Db, clock: Clock, account_id: UUID) -> SpendCap | None:
+    """Read the cap of an account, if it has one."""
+    spending = await _one(db, clock, account_id)
+    return spending.cap if spending else None
+
+
 async def show(db: Db, clock: Clock, account_id: UUID) -> CapView:
     """Show a cap and what is used of it; ``NoCap``."""
     spending = await _one(db, clock, account_id)

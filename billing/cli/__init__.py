@@ -7,7 +7,7 @@ import rich_click as click
 
 from billing.cli.customers import stripe, subscription, webhook
 from billing.cli.invoices import invoice, period, statement
-from billing.cli.ledger import verify
+from billing.cli.ledger import adjust, verify
 from billing.cli.prices import discard, draft, publish, recalculate, review
 from billing.cli.reconcile import reconcile
 from billing.cli.spending import cap, credit
@@ -16,6 +16,7 @@ from gateway.cli.prices import price
 from gateway.cli.reports import ledger
 
 ledger.add_command(verify)
+ledger.add_command(adjust)
 for command in (draft, review, publish, discard, recalculate):
     price.add_command(command)
 

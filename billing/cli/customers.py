@@ -18,6 +18,7 @@ from billing.subscriptions.model import Price
 from billing.webhooks import store as webhooks
 from billing.webhooks.model import TYPES
 from gateway.accounts import service as accounts
+from gateway.cli.audit import keep
 from gateway.cli.output import emit, json_option
 from gateway.cli.session import CLOCK, connected, transacted
 from gateway.db.pool import Connection, Pool
@@ -65,8 +66,19 @@ def remap(*, account_id: UUID, customer_id: str | None, as_json: bool) -> None:
     from billing.customers import service as customers  # noqa: PLC0415
 
     async def work(db: Pool, connection: "Stripe", _: StripeSettings) -> Customer:
-        account = await accounts.get(db, account_id)
-        return await customers.remap(db, CLOCK, connection, account, customer_id=customer_id)
+        async with db.acquire() as transaction, transaction.transaction():
+            account = await accounts.get(transaction, account_id)
+            before = await customers_store.find(transaction, account_id)
+            made = await customers.remap(transaction, CLOCK, connection, account, customer_id=customer_id)
+            await keep(
+                transaction,
+                "customer:remap",
+                account_id=account_id,
+                object_id=made.customer_id,
+                before=before and {"customer_id": before.customer_id},
+                after={"customer_id": made.customer_id},
+            )
+            return made
 
     emit(msgspec.to_builtins(with_stripe(work)), as_json=as_json)
 
@@ -131,6 +143,11 @@ def failed(*, as_json: bool) -> None:
 @json_option
 def retry(*, event_id: str, as_json: bool) -> None:
     """Let an event that was given up be worked off again."""
-    if not transacted(lambda db: webhooks.retry_failed(db, event_id, CLOCK.now())):
-        raise InvalidValue(f"The event {event_id!r} was not given up.", param="event")
+
+    async def work(db: Connection) -> None:
+        if not await webhooks.retry_failed(db, event_id, CLOCK.now()):
+            raise InvalidValue(f"The event {event_id!r} was not given up.", param="event")
+        await keep(db, "webhook:retry", object_id=event_id)
+
+    transacted(work)
     emit({"event": event_id, "state": "waiting"}, as_json=as_json)

@@ -13,9 +13,11 @@ from billing.invoices.statement import Statement
 from billing.invoices.statement_csv import format_minor, rate_text, statement_csv
 from billing.invoices.statement_page import statement_page
 from billing.invoices.statements import statement_of
+from gateway.cli.audit import keep
 from gateway.cli.output import emit, json_option
 from gateway.cli.session import CLOCK, connected, transacted
 from gateway.clock import Month, month_of
+from gateway.db.pool import Connection
 from gateway.units import Currency, format_amount
 
 SHOWN_DEFAULT = 50
@@ -92,7 +94,17 @@ def list_periods(*, limit: int, as_json: bool) -> None:
 @json_option
 def close(*, month: Month, as_json: bool) -> int:
     """Let a month move on as far as it can; exit status 1 while it is not closed, and what is in the way."""
-    found = transacted(lambda db: closing.advance_in(db, CLOCK, month))
+
+    async def work(db: Connection) -> closing.Standing:
+        before = await store.lock_period(db, month, CLOCK.now())
+        standing = await closing.advance_in(db, CLOCK, month)
+        if standing.state is not before:
+            await keep(
+                db, "period:close", object_id=month, before={"state": before}, after={"state": standing.state}
+            )
+        return standing
+
+    found = transacted(work)
     emit(msgspec.to_builtins(found), as_json=as_json)
     return 1 if found.obstacles else 0
 

@@ -7,20 +7,19 @@ import msgspec
 import rich_click as click
 
 from billing.books import service
-from billing.books.model import Review
+from billing.books.model import Recalculation, Review
 from billing.books.store import Scope
-from billing.cli.session import operator
+from billing.cli.parameters import DRY_RUN, reason_text
+from gateway.cli.audit import keep
 from gateway.cli.output import emit, json_option
 from gateway.cli.seeding import load_seed
-from gateway.cli.session import CLOCK, command_environment, transacted
+from gateway.cli.session import CLOCK, command_environment, operator, transacted
 from gateway.clock import Month, month_start
 from gateway.db.pool import Connection
 from gateway.errors import InvalidValue
 from gateway.prices.model import PriceBook
 from gateway.runtime.settings import load_settings
 from gateway.upstream.catalogue import load_catalogue
-
-REASON_MAX = 500
 
 book_argument = click.argument("book_id", metavar="BOOK")
 
@@ -62,7 +61,14 @@ def review(*, book_id: str, as_json: bool) -> None:
 def publish(*, book_id: str, as_json: bool) -> None:
     """Publish a draft: from then on it never changes, and it holds from its own moment on."""
     models = _models()
-    book: PriceBook = transacted(lambda db: service.publish(db, CLOCK, book_id, models, actor=operator()))
+
+    async def work(db: Connection) -> PriceBook:
+        published = await service.publish(db, CLOCK, book_id, models, actor=operator())
+        after = {"currency": published.currency, "effective_from": published.effective_from}
+        await keep(db, "price_book:publish", object_id=book_id, after=after)
+        return published
+
+    book = transacted(work)
     emit(
         {
             "price_book": book.book_id,
@@ -104,16 +110,25 @@ def recalculate(
     as_json: bool,
 ) -> None:
     """Reprice a month: what differs is reversed and booked again in the current month."""
-    if not 1 <= len(reason.strip()) <= REASON_MAX:
-        raise InvalidValue(f"--reason must have 1 to {REASON_MAX} characters.", param="reason")
+    why = reason_text(reason)
     scope = Scope(book_id=book_id, period=_month(period), model=model, account_id=account_id)
-    found = transacted(
-        lambda db: service.recalculate(
-            db, CLOCK, scope, reason=reason.strip(), actor=operator(), apply=apply_
-        )
-    )
-    note = None if apply_ else "This was a dry run: nothing is written without --apply."
-    emit(msgspec.to_builtins(found), as_json=as_json, note=note)
+
+    async def work(db: Connection) -> Recalculation:
+        done = await service.recalculate(db, CLOCK, scope, reason=why, actor=operator(), apply=apply_)
+        for one in done.corrections if apply_ else ():
+            await keep(
+                db,
+                "usage:recalculate",
+                account_id=one.account_id,
+                object_id=book_id,
+                reason=why,
+                before={"period": period, "amount": one.amount_before},
+                after={"period": period, "amount": one.amount_after},
+            )
+        return done
+
+    note = None if apply_ else DRY_RUN
+    emit(msgspec.to_builtins(transacted(work)), as_json=as_json, note=note)
 
 
 def _models() -> frozenset[str]:

@@ -1,7 +1,6 @@
 """What a command of this room needs: a pool, because much happens at once, and the connection to Stripe."""
 
 import asyncio
-import getpass
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,14 +19,6 @@ Result = TypeVar("Result")
 def with_stripe(work: Callable[[Pool, "Stripe", StripeSettings], Awaitable[Result]]) -> Result:
     """Run some work on a pool and a connection to Stripe; ``ConfigurationError`` where Stripe is not configured."""
     return asyncio.run(_with_stripe(work))
-
-
-def operator() -> str:
-    """Name who typed the command, for decisions that are kept."""
-    try:
-        return f"cli:{getpass.getuser()}"
-    except (KeyError, OSError):
-        return "cli"
 
 
 async def _with_stripe(work: Callable[[Pool, "Stripe", StripeSettings], Awaitable[Result]]) -> Result:

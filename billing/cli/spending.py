@@ -1,7 +1,6 @@
 """``nusagate cap`` and ``credit``: what an account may spend, and what it has paid in advance."""
 
 from datetime import timedelta
-from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
 
@@ -9,42 +8,19 @@ import msgspec
 import rich_click as click
 
 from billing.caps import service as caps
-from billing.caps.model import MICRO_TO_PICO, SpendCap
-from billing.cli.parameters import account_option
-from billing.cli.session import operator
+from billing.caps.model import MICRO_TO_PICO, CapView, SpendCap
+from billing.cli.parameters import AMOUNT_TYPE, account_option, reason_text
 from billing.credit import service as journal
 from billing.credit.model import CreditView, Side, Transfer
 from billing.settings import StripeLimits
 from gateway.accounts import service as accounts
+from gateway.cli.audit import keep
 from gateway.cli.output import emit, json_option
-from gateway.cli.session import CLOCK, command_environment, connected, transacted
+from gateway.cli.session import CLOCK, command_environment, connected, operator, transacted
 from gateway.db.pool import Connection
-from gateway.errors import InvalidValue
 from gateway.ids import uuid7
 from gateway.plans.model import LIMIT_MAX
 from gateway.runtime.settings import read_limits
-from gateway.units import MICRO_PER_UNIT
-
-REASON_MAX = 500
-
-
-class AmountType(click.ParamType[int]):
-    """An amount of the account's currency, with six decimals at most; in micro-currency from here on."""
-
-    name = "amount"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read the text of an option."""
-        try:
-            micro = Decimal(value) * MICRO_PER_UNIT
-        except InvalidOperation:
-            self.fail(f"{value!r} is not an amount like 50000 or 4.50.", param, ctx)
-        if not micro.is_finite() or micro != micro.to_integral_value() or not 0 <= micro <= LIMIT_MAX:
-            self.fail(f"{value!r} is not an amount like 50000 or 4.50.", param, ctx)
-        return int(micro)
-
-
-AMOUNT_TYPE = AmountType()
 
 
 @click.group(epilog="Example: nusagate cap show --account 0198c0de-0000-7000-8000-000000000000")
@@ -62,8 +38,14 @@ def cap() -> None:
 def set_(*, account_id: UUID, monthly_tokens: int | None, monthly_micro: int | None, as_json: bool) -> None:
     """Cap an account, by tokens, by money, or by both; this replaces its cap."""
     wanted = SpendCap(monthly_tokens=monthly_tokens, monthly_micro=monthly_micro)
-    found = transacted(lambda db: caps.set_cap(db, CLOCK, account_id, wanted))
-    emit(msgspec.to_builtins(found), as_json=as_json)
+
+    async def work(db: Connection) -> CapView:
+        before = await caps.find_cap(db, CLOCK, account_id)
+        found = await caps.set_cap(db, CLOCK, account_id, wanted)
+        await keep(db, "cap:set", account_id=account_id, before=before, after=wanted)
+        return found
+
+    emit(msgspec.to_builtins(transacted(work)), as_json=as_json)
 
 
 @cap.command("show", epilog="Example: nusagate cap show --account 0198c0de-0000-7000-8000-000000000000")
@@ -79,7 +61,13 @@ def show_cap(*, account_id: UUID, as_json: bool) -> None:
 @json_option
 def remove_cap(*, account_id: UUID, as_json: bool) -> None:
     """Take a cap away."""
-    transacted(lambda db: caps.remove_cap(db, CLOCK, account_id))
+
+    async def work(db: Connection) -> None:
+        before = await caps.find_cap(db, CLOCK, account_id)
+        await caps.remove_cap(db, CLOCK, account_id)
+        await keep(db, "cap:remove", account_id=account_id, before=before)
+
+    transacted(work)
     emit({"account_id": account_id, "capped": False}, as_json=as_json)
 
 
@@ -122,8 +110,7 @@ def take_back(*, account_id: UUID, amount_micro: int, reason: str, as_json: bool
 
 
 def _move(account_id: UUID, side: Side, amount_micro: int, reason: str, *, as_json: bool) -> None:
-    if not 1 <= len(reason.strip()) <= REASON_MAX:
-        raise InvalidValue(f"--reason must have 1 to {REASON_MAX} characters.", param="reason")
+    why = reason_text(reason)
     grace = timedelta(days=read_limits(command_environment(), StripeLimits).payment_grace_days)
 
     async def work(db: Connection) -> CreditView:
@@ -134,11 +121,20 @@ def _move(account_id: UUID, side: Side, amount_micro: int, reason: str, *, as_js
             currency=account.currency,
             side=side,
             amount_pico=amount_micro * MICRO_TO_PICO,
-            reason=reason.strip(),
+            reason=why,
             actor=operator(),
         )
         await journal.credit(db, CLOCK, transfer, grace)
-        return await journal.show(db, CLOCK, account_id)
+        view = await journal.show(db, CLOCK, account_id)
+        await keep(
+            db,
+            "credit:grant" if side is Side.GRANTED else "credit:take_back",
+            account_id=account_id,
+            object_id=transfer.key,
+            reason=why,
+            after={"amount_pico": transfer.amount_pico, "balance": view.balance},
+        )
+        return view
 
     emit(_shown(transacted(work)), as_json=as_json)
 

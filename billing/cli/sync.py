@@ -12,20 +12,20 @@ import rich_click as click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from billing.cli.session import operator, with_stripe
+from billing.cli.parameters import DRY_RUN, reason_text
+from billing.cli.session import with_stripe
 from billing.settings import StripeSettings
 from billing.sync import service, store, writeoffs
 from billing.sync.model import Verdict
+from gateway.cli.audit import keep
 from gateway.cli.output import emit, json_option
 from gateway.cli.parameters import MomentType
-from gateway.cli.session import CLOCK, connected, transacted
+from gateway.cli.session import CLOCK, connected, operator, transacted
 from gateway.db.pool import Connection, Pool
 from gateway.errors import InvalidValue
 
 if TYPE_CHECKING:
     from billing.stripe.client import Stripe
-
-REASON_MAX = 500
 
 
 class UntilType(MomentType):
@@ -85,9 +85,17 @@ def status(*, as_json: bool) -> None:
 @json_option
 def retry(*, batch_id: UUID, reason: str, as_json: bool) -> None:
     """Have a dead letter sent again, or a batch compared again that Stripe should have."""
-    why = _reason(reason)
-    batch = transacted(lambda db: service.retry(db, CLOCK, batch_id, reason=why, actor=operator()))
-    emit(msgspec.to_builtins(batch), as_json=as_json)
+    why = reason_text(reason)
+
+    async def work(db: Connection) -> store.BatchRow:
+        batch = await service.retry(db, CLOCK, batch_id, reason=why, actor=operator())
+        after = {"state": batch.state, "generation": batch.generation}
+        await keep(
+            db, "batch:retry", account_id=batch.account_id, object_id=batch_id, reason=why, after=after
+        )
+        return batch
+
+    emit(msgspec.to_builtins(transacted(work)), as_json=as_json)
 
 
 @sync.command(epilog="Example: nusagate sync old --json")
@@ -121,14 +129,23 @@ def write_off(
     """Give up usage that is too old for Stripe: entries of this month take back what it cost."""
     if (bool(batch_ids), account_id is not None, everything).count(True) != 1:
         raise InvalidValue("Name batches, or --account, or --all.", param="batch")
+    why = reason_text(reason)
 
     async def work(db: Connection) -> writeoffs.WriteOff:
         chosen = batch_ids or await writeoffs.choose(db, CLOCK, account_id)
-        return await writeoffs.write_off(
-            db, CLOCK, chosen, reason=_reason(reason), actor=operator(), apply=apply_
-        )
+        done = await writeoffs.write_off(db, CLOCK, chosen, reason=why, actor=operator(), apply=apply_)
+        for batch in done.batches if done.applied else ():
+            await keep(
+                db,
+                "batch:write_off",
+                account_id=batch.account_id,
+                object_id=batch.batch_id,
+                reason=why,
+                after={"entries": batch.entries, "amount": batch.amount},
+            )
+        return done
 
-    note = None if apply_ else "This was a dry run: nothing is written without --apply."
+    note = None if apply_ else DRY_RUN
     emit(msgspec.to_builtins(transacted(work)), as_json=as_json, note=note)
 
 
@@ -143,12 +160,6 @@ def setup(*, as_json: bool) -> None:
         return {currency.value: meter_id for currency, meter_id in (await ensure_meters(stripe)).items()}
 
     emit({"meters": with_stripe(work)}, as_json=as_json)
-
-
-def _reason(text: str) -> str:
-    if not 1 <= len(text.strip()) <= REASON_MAX:
-        raise InvalidValue(f"--reason must have 1 to {REASON_MAX} characters.", param="reason")
-    return text.strip()
 
 
 @contextlib.contextmanager

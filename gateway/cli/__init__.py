@@ -6,6 +6,7 @@
 import rich_click as click
 
 from gateway.cli.accounts import account
+from gateway.cli.audit import audit
 from gateway.cli.database import migrate, seed
 from gateway.cli.doctor import doctor
 from gateway.cli.keys import key
@@ -27,4 +28,5 @@ COMMANDS: tuple[click.RichCommand, ...] = (
     quota,
     usage,
     ledger,
+    audit,
 )

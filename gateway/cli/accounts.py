@@ -8,10 +8,12 @@ import rich_click as click
 
 from gateway.accounts import service
 from gateway.accounts.model import Account, AccountStatus, LimitName
+from gateway.cli.audit import keep
 from gateway.cli.output import emit, json_option
 from gateway.cli.parameters import CURRENCY_TYPE, LIMIT_TYPE, LimitType
 from gateway.cli.session import CLOCK, Work, transacted
 from gateway.clock import format_utc
+from gateway.db.pool import Connection
 from gateway.units import Currency
 
 PAGE_DEFAULT = 100
@@ -34,10 +36,13 @@ def account() -> None:
 @json_option
 def create(*, email: str, plan_id: str, currency: str, as_json: bool) -> None:
     """Create an account."""
-    _answer(
-        lambda db: service.create(db, CLOCK, email=email, plan_id=plan_id, currency=Currency(currency)),
-        as_json=as_json,
-    )
+
+    async def work(db: Connection) -> Account:
+        made = await service.create(db, CLOCK, email=email, plan_id=plan_id, currency=Currency(currency))
+        await keep(db, "account:create", account_id=made.account_id, after=_state(made))
+        return made
+
+    _answer(work, as_json=as_json)
 
 
 @account.command(epilog="Example: nusagate account show 0198c0de-0000-7000-8000-000000000000")
@@ -70,7 +75,9 @@ def list_(*, limit: int, after: UUID | None, as_json: bool) -> None:
 @json_option
 def set_plan(*, account_id: UUID, plan_id: str, as_json: bool) -> None:
     """Move an account to another plan, at once and with the keys it has."""
-    _answer(lambda db: service.set_plan(db, account_id, plan_id), as_json=as_json)
+    _change(
+        account_id, "account:set_plan", lambda db: service.set_plan(db, account_id, plan_id), as_json=as_json
+    )
 
 
 @account.command(epilog="Example: nusagate account suspend 0198c0de-0000-7000-8000-000000000000")
@@ -78,7 +85,12 @@ def set_plan(*, account_id: UUID, plan_id: str, as_json: bool) -> None:
 @json_option
 def suspend(*, account_id: UUID, as_json: bool) -> None:
     """Stop all keys of an account within a second."""
-    _answer(lambda db: service.set_status(db, account_id, AccountStatus.SUSPENDED), as_json=as_json)
+    _change(
+        account_id,
+        "account:suspend",
+        lambda db: service.set_status(db, account_id, AccountStatus.SUSPENDED),
+        as_json=as_json,
+    )
 
 
 @account.command(epilog="Example: nusagate account resume 0198c0de-0000-7000-8000-000000000000")
@@ -86,7 +98,12 @@ def suspend(*, account_id: UUID, as_json: bool) -> None:
 @json_option
 def resume(*, account_id: UUID, as_json: bool) -> None:
     """Let the keys of an account work again."""
-    _answer(lambda db: service.set_status(db, account_id, AccountStatus.ACTIVE), as_json=as_json)
+    _change(
+        account_id,
+        "account:resume",
+        lambda db: service.set_status(db, account_id, AccountStatus.ACTIVE),
+        as_json=as_json,
+    )
 
 
 @account.command(
@@ -115,14 +132,33 @@ def set_limits(*, account_id: UUID, as_json: bool, **limits: int | str | None) -
         if value != LimitType.PLAN
     }
     removed = [name for name, value in given.items() if value == LimitType.PLAN]
-    _answer(
+    _change(
+        account_id,
+        "account:set_limits",
         lambda db: service.set_limits(db, account_id, overrides=overrides, removed=removed),
         as_json=as_json,
     )
 
 
+def _change(account_id: UUID, action: str, work: Work[Account], *, as_json: bool) -> None:
+    """Change an account, and keep what it was and what it is."""
+
+    async def kept(db: Connection) -> Account:
+        before = await service.get(db, account_id)
+        after = await work(db)
+        await keep(db, action, account_id=account_id, before=_state(before), after=_state(after))
+        return after
+
+    _answer(kept, as_json=as_json)
+
+
 def _answer(work: Work[Account], *, as_json: bool) -> None:
     emit(_document(transacted(work)), as_json=as_json)
+
+
+def _state(account: Account) -> dict[str, Any]:
+    """Say what operators change of an account."""
+    return {"plan": account.plan_id, "status": account.status, "overrides": dict(account.overrides)}
 
 
 def _document(account: Account) -> dict[str, Any]:

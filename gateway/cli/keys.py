@@ -7,6 +7,7 @@ from uuid import UUID
 import rich_click as click
 
 from gateway.accounts import service as accounts
+from gateway.cli.audit import keep
 from gateway.cli.output import emit, json_option
 from gateway.cli.parameters import DURATION_TYPE, NAMES_TYPE
 from gateway.cli.session import CLOCK, command_peppers, transacted
@@ -88,8 +89,13 @@ def list_(*, account_id: UUID, as_json: bool) -> None:
 @json_option
 def revoke(*, key_id: UUID, as_json: bool) -> None:
     """Stop a key for good, within a second everywhere."""
-    stopped = transacted(lambda db: service.revoke_key(db, CLOCK, key_id, account_id=None))
-    emit(_document(stopped, CLOCK.now()), as_json=as_json)
+
+    async def work(db: Connection) -> ApiKey:
+        stopped = await service.revoke_key(db, CLOCK, key_id, account_id=None)
+        await keep(db, "key:revoke", account_id=stopped.account_id, object_id=key_id)
+        return stopped
+
+    emit(_document(transacted(work), CLOCK.now()), as_json=as_json)
 
 
 @key.command(epilog="Example: nusagate key rotate 0198c0de-0000-7000-8000-000000000000 --grace 1h")

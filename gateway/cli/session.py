@@ -5,6 +5,7 @@ Beside a running ``nusagate dev`` no variable has to be set: its database and it
 """
 
 import asyncio
+import getpass
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -70,6 +71,14 @@ def transacted(work: Work[Result]) -> Result:
             return await work(connection)
 
     return connected(in_transaction)
+
+
+def operator() -> str:
+    """Name who typed the command, for decisions that are kept."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return "cli"
 
 
 async def _connected(work: Work[Result]) -> Result:

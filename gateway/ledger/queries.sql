@@ -267,10 +267,19 @@ WHERE c.period = to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM')
             WHERE e.account_id = c.account_id AND e.period = c.period AND e.kind = 'usage');
 
 -- verify_append_only
--- Guards of the ledger that are not there or not in force, in every partition (I13).
-SELECT count(*) FROM pg_partition_tree('ledger_entry'),
-    unnest(ARRAY['ledger_entry_append_only', 'ledger_entry_no_truncate']) AS guard
-WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = relid AND tgname = guard AND tgenabled IN ('O', 'A'));
+-- Guards of the ledger and of what operators did that are not there or not in force, in every partition, and grants to
+-- change either (I13).
+WITH kept AS (
+    SELECT relid, 'ledger_entry' AS name FROM pg_partition_tree('ledger_entry')
+    UNION ALL SELECT 'audit_event'::regclass, 'audit_event'
+)
+SELECT (
+    SELECT count(*) FROM kept, unnest(ARRAY['_append_only', '_no_truncate']) AS guard
+    WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = relid AND tgname = name || guard AND tgenabled IN ('O', 'A'))
+) + (
+    SELECT count(*) FROM kept JOIN pg_class c ON c.oid = relid CROSS JOIN aclexplode(c.relacl) AS a
+    WHERE a.grantee <> c.relowner AND a.privilege_type IN ('UPDATE', 'DELETE', 'TRUNCATE')
+);
 
 -- verify_period_totals
 -- Period totals that are not the sum of the ledger (I6).

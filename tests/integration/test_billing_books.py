@@ -54,11 +54,11 @@ def published(transacted, clock):
 
 
 @pytest.fixture
-async def used(seeded, clock, stripe, payer):
+async def used(seeded, clock, stripe, consumer):
     """Sari has used forty requests in November; the read models know them."""
-    await spend(seeded, [payer.account_id], [TEN, TEN + timedelta(hours=1)], entries=20)
+    await spend(seeded, [consumer.account_id], [TEN, TEN + timedelta(hours=1)], entries=20)
     await fill_read_models(seeded)
-    return payer
+    return consumer
 
 
 async def test_a_draft_shows_what_it_changes_and_whom(transacted, clock, used):

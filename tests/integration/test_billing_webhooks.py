@@ -264,9 +264,9 @@ async def test_a_thin_event_does_what_its_snapshot_does(shop, sari):
     assert await shop.standing(sari) == ("basic", "active")
 
 
-async def test_usage_that_stripe_finds_wrong_later_is_taken_back_to_the_batch(shop, payer, sender):
+async def test_usage_that_stripe_finds_wrong_later_is_taken_back_to_the_batch(shop, consumer, sender):
     shop.sandbox.post("settings", synchronous_validation=False)
-    await spend_exactly(shop.db, payer, TEN, 7 * 10**9)
+    await spend_exactly(shop.db, consumer, TEN, 7 * 10**9)
     [meter] = [m for m in shop.get("/v1/billing/meters")["data"] if m["event_name"] == "llm_spend_idr"]
     headers = {"Authorization": "Bearer sk_test_x"}
     shop.sandbox.send("POST", f"/v1/billing/meters/{meter['id']}/deactivate", headers=headers)

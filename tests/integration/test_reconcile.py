@@ -52,9 +52,9 @@ def desk(seeded, clock, sender, stripe, sandbox) -> Desk:
     return Desk(seeded, clock, sender, stripe, sandbox)
 
 
-async def make_unproven(desk, payer, *, arrived, value=7):
+async def make_unproven(desk, consumer, *, arrived, value=7):
     """One batch whose only attempt had an unknown outcome, more than 20 hours ago."""
-    await spend_exactly(desk.db, payer, TEN, value * UNIT)
+    await spend_exactly(desk.db, consumer, TEN, value * UNIT)
     desk.sandbox.faults({"kind": "commit_then_drop" if arrived else "reset", "path": EVENTS})
     await desk.sync()
     desk.wait(timedelta(hours=21))
@@ -63,9 +63,9 @@ async def make_unproven(desk, payer, *, arrived, value=7):
     desk.wait(timedelta(minutes=10))
 
 
-async def test_what_stripe_counts_is_confirmed(desk, payer):
+async def test_what_stripe_counts_is_confirmed(desk, consumer):
     for hour in (0, 1, 30):
-        await spend_exactly(desk.db, payer, TEN - timedelta(hours=hour), 7 * UNIT)
+        await spend_exactly(desk.db, consumer, TEN - timedelta(hours=hour), 7 * UNIT)
     await desk.sync()
     desk.wait(timedelta(minutes=10))
     report = await desk.reconcile()
@@ -74,25 +74,25 @@ async def test_what_stripe_counts_is_confirmed(desk, payer):
     assert await desk.findings() == []
 
 
-async def test_nothing_is_said_before_ten_quiet_minutes(desk, payer):
-    await spend_exactly(desk.db, payer, TEN, 7 * UNIT)
+async def test_nothing_is_said_before_ten_quiet_minutes(desk, consumer):
+    await spend_exactly(desk.db, consumer, TEN, 7 * UNIT)
     await desk.sync()
     desk.wait(timedelta(minutes=9))
     assert (await desk.reconcile()).unsettled == 1
     assert await desk.states() == ["accepted"]
 
 
-async def test_an_unproven_batch_that_arrived_is_confirmed_and_never_sent_again(desk, payer):
-    await make_unproven(desk, payer, arrived=True)
+async def test_an_unproven_batch_that_arrived_is_confirmed_and_never_sent_again(desk, consumer):
+    await make_unproven(desk, consumer, arrived=True)
     report = await desk.reconcile(everybody=False)
     assert (report.found, report.sent_again) == (1, 0)
     await desk.sync()
     assert await desk.states() == ["confirmed"]
-    assert counted(desk.sandbox, payer) == 7
+    assert counted(desk.sandbox, consumer) == 7
 
 
-async def test_an_unproven_batch_that_is_missing_goes_out_again_after_it_was_missed_twice(desk, payer):
-    await make_unproven(desk, payer, arrived=False)
+async def test_an_unproven_batch_that_is_missing_goes_out_again_after_it_was_missed_twice(desk, consumer):
+    await make_unproven(desk, consumer, arrived=False)
     assert (await desk.reconcile(everybody=False)).differences == 1
     (finding,) = await desk.findings()
     assert (finding.kind, finding.expected, finding.found) == ("missing", 7, 0)
@@ -102,7 +102,7 @@ async def test_an_unproven_batch_that_is_missing_goes_out_again_after_it_was_mis
     assert (await desk.reconcile(everybody=False)).sent_again == 1
     assert await desk.findings() == []
     assert (await desk.sync()).accepted == 1
-    assert counted(desk.sandbox, payer) == 7
+    assert counted(desk.sandbox, consumer) == 7
     desk.wait(timedelta(minutes=10))
     await desk.reconcile()
     assert await desk.states() == ["confirmed"]
@@ -110,10 +110,10 @@ async def test_an_unproven_batch_that_is_missing_goes_out_again_after_it_was_mis
     assert (decision["actor"], decision["generation"]) == ("reconcile", 1)
 
 
-async def test_of_several_doubtful_batches_in_an_hour_only_the_missing_ones_go_out_again(desk, payer):
+async def test_of_several_doubtful_batches_in_an_hour_only_the_missing_ones_go_out_again(desk, consumer):
     sent = []
     for n, arrived in enumerate((True, False, True, False)):
-        await spend_exactly(desk.db, payer, TEN + timedelta(minutes=n), (10**n) * UNIT)
+        await spend_exactly(desk.db, consumer, TEN + timedelta(minutes=n), (10**n) * UNIT)
         desk.sandbox.faults({"kind": "commit_then_drop" if arrived else "reset", "path": EVENTS})
         await desk.sync()
         sent.append(10**n)
@@ -127,12 +127,12 @@ async def test_of_several_doubtful_batches_in_an_hour_only_the_missing_ones_go_o
     assert (report.found, report.sent_again) == (2, 2)
     desk.sandbox.faults()
     await desk.sync()
-    assert counted(desk.sandbox, payer) == sum(sent)
+    assert counted(desk.sandbox, consumer) == sum(sent)
 
 
-async def test_a_stored_failure_is_resolved_either_way(desk, payer):
+async def test_a_stored_failure_is_resolved_either_way(desk, consumer):
     for hour, committed in enumerate((True, False)):
-        await spend_exactly(desk.db, payer, TEN + timedelta(hours=hour), (hour + 1) * UNIT)
+        await spend_exactly(desk.db, consumer, TEN + timedelta(hours=hour), (hour + 1) * UNIT)
         desk.sandbox.faults({"kind": "error_stored", "path": EVENTS, "committed": committed})
         await desk.sync()
         desk.wait(timedelta(minutes=1))
@@ -143,22 +143,22 @@ async def test_a_stored_failure_is_resolved_either_way(desk, payer):
     desk.wait(timedelta(minutes=15))
     await desk.reconcile(everybody=False)
     await desk.sync()
-    assert counted(desk.sandbox, payer) == 3
+    assert counted(desk.sandbox, consumer) == 3
 
 
-async def test_a_sum_that_stripe_does_not_show_yet_is_not_taken_for_missing(desk, payer):
+async def test_a_sum_that_stripe_does_not_show_yet_is_not_taken_for_missing(desk, consumer):
     desk.sandbox.post("settings", visibility_delay_s=20 * 60)
-    await make_unproven(desk, payer, arrived=True)
+    await make_unproven(desk, consumer, arrived=True)
     desk.sandbox.post("settings", visibility_delay_s=22 * 3600)
     await desk.reconcile(everybody=False)
     desk.wait(timedelta(minutes=14))
     desk.sandbox.post("settings", visibility_delay_s=0)
     assert (await desk.reconcile(everybody=False)).found == 1
-    assert counted(desk.sandbox, payer) == 7
+    assert counted(desk.sandbox, consumer) == 7
 
 
-async def test_an_accepted_batch_that_is_missing_is_shown_and_an_operator_decides(desk, payer):
-    await spend_exactly(desk.db, payer, TEN, 7 * UNIT)
+async def test_an_accepted_batch_that_is_missing_is_shown_and_an_operator_decides(desk, consumer):
+    await spend_exactly(desk.db, consumer, TEN, 7 * UNIT)
     await desk.sync()
     batch = await desk.db.fetchrow("SELECT * FROM stripe_batch")
     await desk.stripe.write(
@@ -177,11 +177,11 @@ async def test_an_accepted_batch_that_is_missing_is_shown_and_an_operator_decide
     desk.wait(timedelta(minutes=15))
     assert (await desk.reconcile(everybody=False)).sent_again == 1
     await desk.sync()
-    assert counted(desk.sandbox, payer) == 7
+    assert counted(desk.sandbox, consumer) == 7
 
 
-async def test_more_than_we_sent_is_a_surplus_and_nothing_is_confirmed(desk, payer):
-    await spend_exactly(desk.db, payer, TEN, 7 * UNIT)
+async def test_more_than_we_sent_is_a_surplus_and_nothing_is_confirmed(desk, consumer):
+    await spend_exactly(desk.db, consumer, TEN, 7 * UNIT)
     await desk.sync()
     await meters.send(
         desk.stripe,
@@ -189,7 +189,7 @@ async def test_more_than_we_sent_is_a_surplus_and_nothing_is_confirmed(desk, pay
             event_name="llm_spend_idr",
             identifier="foreign",
             event_at=TEN,
-            customer_id=payer.customer_id,
+            customer_id=consumer.customer_id,
             value=3,
         ),
         idempotency_key="foreign",
@@ -201,9 +201,9 @@ async def test_more_than_we_sent_is_a_surplus_and_nothing_is_confirmed(desk, pay
     assert await desk.states() == ["accepted"]
 
 
-async def test_reads_stay_inside_the_budget_and_the_next_run_goes_on(desk, payer):
+async def test_reads_stay_inside_the_budget_and_the_next_run_goes_on(desk, consumer):
     for days in range(0, 20, 5):
-        await spend_exactly(desk.db, payer, TEN - timedelta(days=days), UNIT)
+        await spend_exactly(desk.db, consumer, TEN - timedelta(days=days), UNIT)
     await desk.sync()
     desk.wait(timedelta(minutes=10))
     assert (await desk.reconcile(max_reads=5)).equal == 2
@@ -211,25 +211,25 @@ async def test_reads_stay_inside_the_budget_and_the_next_run_goes_on(desk, payer
     assert await desk.states() == ["confirmed"] * 4
 
 
-async def test_everybody_has_a_turn_within_twenty_days(desk, payer):
+async def test_everybody_has_a_turn_within_twenty_days(desk, consumer):
     confirmed = []
     for _ in range(20):
-        await spend_exactly(desk.db, payer, desk.clock.now() - timedelta(hours=2), UNIT)
+        await spend_exactly(desk.db, consumer, desk.clock.now() - timedelta(hours=2), UNIT)
         await desk.sync()
         desk.wait(timedelta(days=1))
         confirmed.append((await desk.reconcile(everybody=False)).equal)
     assert len([count for count in confirmed if count]) == 1
 
 
-async def test_a_draft_invoice_confirms_a_month_and_shows_what_is_missing(desk, clock, payer):
-    await spend_exactly(desk.db, payer, TEN, 7 * UNIT)
-    await spend_exactly(desk.db, payer, TEN + timedelta(hours=3), 5 * UNIT)
+async def test_a_draft_invoice_confirms_a_month_and_shows_what_is_missing(desk, clock, consumer):
+    await spend_exactly(desk.db, consumer, TEN, 7 * UNIT)
+    await spend_exactly(desk.db, consumer, TEN + timedelta(hours=3), 5 * UNIT)
     await desk.sync()
     desk.wait(timedelta(minutes=10))
 
     def line(quantity):
         return MeteredLine(
-            invoice_id="in_1", customer_id=payer.customer_id, currency=Currency.IDR, quantity=quantity,
+            invoice_id="in_1", customer_id=consumer.customer_id, currency=Currency.IDR, quantity=quantity,
             start=datetime(2026, 11, 1, tzinfo=UTC), end=datetime(2026, 12, 1, tzinfo=UTC),
         )  # fmt: skip
 
@@ -241,20 +241,20 @@ async def test_a_draft_invoice_confirms_a_month_and_shows_what_is_missing(desk, 
     assert await desk.states() == ["confirmed", "confirmed"]
 
 
-async def test_the_draft_of_a_subscription_is_read_and_compared(desk, clock, payer):
-    await subscribe(desk, payer)
+async def test_the_draft_of_a_subscription_is_read_and_compared(desk, clock, consumer):
+    await subscribe(desk, consumer)
     desk.wait(timedelta(days=7))
-    await spend_exactly(desk.db, payer, datetime(2026, 11, 30, 23, 59, tzinfo=UTC), 9 * UNIT)
+    await spend_exactly(desk.db, consumer, datetime(2026, 11, 30, 23, 59, tzinfo=UTC), 9 * UNIT)
     desk.wait(datetime(2026, 12, 1, 0, 5, tzinfo=UTC) - clock.now())
     await desk.sync()
     desk.wait(timedelta(minutes=15))
     report = await desk.reconcile(everybody=False)
     assert (report.equal, report.differences) == (1, 0)
     assert await desk.states() == ["confirmed"]
-    assert counted(desk.sandbox, payer) == await outbox_units(desk.db, payer) == 9
+    assert counted(desk.sandbox, consumer) == await outbox_units(desk.db, consumer) == 9
 
 
-async def subscribe(desk, payer):
+async def subscribe(desk, consumer):
     """Subscribe an account to usage at Rp 0.001 a unit, from now on, in months of the calendar."""
     ids = await meters.find_meters(desk.stripe)
     price = await desk.stripe.write(
@@ -271,14 +271,14 @@ async def subscribe(desk, payer):
     )
     card = await desk.stripe.write(
         lambda sdk, options: sdk.v1.payment_methods.attach_async(
-            "pm_card_visa", {"customer": payer.customer_id}, options
+            "pm_card_visa", {"customer": consumer.customer_id}, options
         ),
         idempotency_key="card",
     )
     await desk.stripe.write(
         lambda sdk, options: sdk.v1.subscriptions.create_async(
             {
-                "customer": payer.customer_id,
+                "customer": consumer.customer_id,
                 "items": [{"price": price.id}],
                 "default_payment_method": card.id,
                 "billing_cycle_anchor": int(datetime(2026, 12, 1, tzinfo=UTC).timestamp()),

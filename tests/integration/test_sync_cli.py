@@ -213,3 +213,17 @@ async def test_old_usage_is_listed_tried_dry_and_written_off_with_a_reason(typed
     assert listed["batches"] == []
     actors = await seeded.fetch("SELECT DISTINCT actor FROM ledger_entry WHERE kind = 'writeoff'")
     assert [row["actor"].startswith("cli:") for row in actors] == [True]
+
+
+async def test_an_adjustment_is_tried_dry_then_written_and_kept(typed, spender):
+    words = ("ledger", "adjust", "--account", spender.account_id, "--amount", "1.5", "--reason", "too little")
+    status, dry = await typed(*words)
+    assert (status, dry["applied"], dry["spent_after"]) == (0, False, "1.5")
+    assert await typed("audit", "list") == (0, {"events": []})
+    status, done = await typed(*words, "--apply")
+    assert (status, done["applied"], done["spent_after"]) == (0, True, "1.5")
+    status, kept = await typed("audit", "list", "--account", spender.account_id, "--action", "ledger:adjust")
+    assert status == 0, kept
+    (event,) = kept["events"]
+    assert (event["source"], event["reason"], event["object_id"]) == ("cli", "too little", done["entry_id"])
+    assert (event["before"]["spent"], event["after"]["spent"]) == ("0", "1.5")

@@ -40,36 +40,36 @@ def test_an_hour_is_complete_some_minutes_after_its_end():
     assert service.closed_before(TEN + timedelta(minutes=5), 300) == TEN
 
 
-async def test_one_hour_of_an_account_becomes_one_batch(seeded, clock, payer):
-    await spend_exactly(seeded, payer, TEN + timedelta(minutes=7, seconds=3.5), 5 * MILLI_RUPIAH)
-    await spend_exactly(seeded, payer, TEN + timedelta(minutes=59), 2 * MILLI_RUPIAH)
+async def test_one_hour_of_an_account_becomes_one_batch(seeded, clock, consumer):
+    await spend_exactly(seeded, consumer, TEN + timedelta(minutes=7, seconds=3.5), 5 * MILLI_RUPIAH)
+    await spend_exactly(seeded, consumer, TEN + timedelta(minutes=59), 2 * MILLI_RUPIAH)
     frozen = await freeze(seeded, clock)
     assert (frozen.batches, frozen.empty, frozen.entries) == (1, 0, 2)
     (batch,) = await batches(seeded)
     assert (batch["value"], batch["entries"], batch["state"]) == (7, 2, "waiting")
     assert (batch["window_start"], batch["period"]) == (TEN, "2026-11")
     assert batch["event_at"] == TEN + timedelta(minutes=7, seconds=3)
-    assert (batch["customer_id"], batch["event_name"]) == (payer.customer_id, "llm_spend_idr")
+    assert (batch["customer_id"], batch["event_name"]) == (consumer.customer_id, "llm_spend_idr")
     await assert_proved(seeded)
 
 
-async def test_what_is_frozen_is_exactly_what_is_sent_later(seeded, clock, payer):
-    await spend_exactly(seeded, payer, TEN, 5 * MILLI_RUPIAH)
+async def test_what_is_frozen_is_exactly_what_is_sent_later(seeded, clock, consumer):
+    await spend_exactly(seeded, consumer, TEN, 5 * MILLI_RUPIAH)
     await freeze(seeded, clock)
     (leased,) = await claim(seeded, now=clock.now(), lease_until=clock.now() + HOUR, busy=[], limit=10)
     assert payload_sha256(leased.event) == leased.payload_sha256
 
 
-async def test_freezing_again_changes_nothing(seeded, clock, payer):
-    await spend_exactly(seeded, payer, TEN, 5 * MILLI_RUPIAH)
+async def test_freezing_again_changes_nothing(seeded, clock, consumer):
+    await spend_exactly(seeded, consumer, TEN, 5 * MILLI_RUPIAH)
     await freeze(seeded, clock)
     assert (await freeze(seeded, clock)).entries == 0
     assert len(await batches(seeded)) == 1
 
 
-async def test_the_remainder_below_a_unit_is_carried_on(seeded, clock, payer):
+async def test_the_remainder_below_a_unit_is_carried_on(seeded, clock, consumer):
     for hours, pico in enumerate((MILLI_RUPIAH - 1, MILLI_RUPIAH - 1, 2, 5)):
-        await spend_exactly(seeded, payer, TEN + hours * HOUR, pico)
+        await spend_exactly(seeded, consumer, TEN + hours * HOUR, pico)
     await freeze(seeded, clock)
     assert [(b["value"], b["state"]) for b in await batches(seeded)] == [
         (0, "empty"), (1, "waiting"), (1, "waiting"), (0, "empty"),
@@ -78,83 +78,83 @@ async def test_the_remainder_below_a_unit_is_carried_on(seeded, clock, payer):
     await assert_proved(seeded)
 
 
-async def test_the_carry_goes_on_over_separate_freezings(seeded, clock, payer):
+async def test_the_carry_goes_on_over_separate_freezings(seeded, clock, consumer):
     for hours in range(5):
-        await spend_exactly(seeded, payer, TEN + hours * HOUR, MILLI_RUPIAH * 3 // 4)
+        await spend_exactly(seeded, consumer, TEN + hours * HOUR, MILLI_RUPIAH * 3 // 4)
         await freeze(seeded, clock)
     assert [b["value"] for b in await batches(seeded)] == [0, 1, 1, 1, 0]
     assert await carry(seeded) == MILLI_RUPIAH * 3 // 4
     await assert_proved(seeded)
 
 
-async def test_late_usage_of_a_frozen_hour_makes_a_batch_of_the_difference(seeded, clock, payer):
-    await spend_exactly(seeded, payer, TEN, 5 * MILLI_RUPIAH)
+async def test_late_usage_of_a_frozen_hour_makes_a_batch_of_the_difference(seeded, clock, consumer):
+    await spend_exactly(seeded, consumer, TEN, 5 * MILLI_RUPIAH)
     await freeze(seeded, clock)
     clock.move(HOUR)
-    await spend_exactly(seeded, payer, TEN + timedelta(minutes=1), 2 * MILLI_RUPIAH)
+    await spend_exactly(seeded, consumer, TEN + timedelta(minutes=1), 2 * MILLI_RUPIAH)
     await freeze(seeded, clock)
     assert [(b["value"], b["window_start"]) for b in await batches(seeded)] == [(5, TEN), (2, TEN)]
     await assert_proved(seeded)
 
 
-async def test_corrections_that_outweigh_usage_are_sent_as_a_negative_value(seeded, clock, payer):
-    await spend_exactly(seeded, payer, TEN, 5 * MILLI_RUPIAH)
-    await spend_exactly(seeded, payer, TEN + HOUR, -7 * MILLI_RUPIAH - 1)
+async def test_corrections_that_outweigh_usage_are_sent_as_a_negative_value(seeded, clock, consumer):
+    await spend_exactly(seeded, consumer, TEN, 5 * MILLI_RUPIAH)
+    await spend_exactly(seeded, consumer, TEN + HOUR, -7 * MILLI_RUPIAH - 1)
     await freeze(seeded, clock)
     assert [b["value"] for b in await batches(seeded)] == [5, -8]
     assert await carry(seeded) == MILLI_RUPIAH - 1
     await assert_proved(seeded)
 
 
-async def test_a_month_has_a_carry_of_its_own(seeded, clock, payer):
+async def test_a_month_has_a_carry_of_its_own(seeded, clock, consumer):
     last_hour = datetime(2026, 10, 31, 23, tzinfo=UTC)
-    await spend_exactly(seeded, payer, last_hour + timedelta(minutes=59, seconds=59), MILLI_RUPIAH // 2)
-    await spend_exactly(seeded, payer, last_hour + HOUR, MILLI_RUPIAH // 2)
+    await spend_exactly(seeded, consumer, last_hour + timedelta(minutes=59, seconds=59), MILLI_RUPIAH // 2)
+    await spend_exactly(seeded, consumer, last_hour + HOUR, MILLI_RUPIAH // 2)
     await freeze(seeded, clock)
     assert [(b["period"], b["value"]) for b in await batches(seeded)] == [("2026-10", 0), ("2026-11", 0)]
     await assert_proved(seeded)
 
 
-async def test_the_running_hour_is_left_alone(seeded, clock, payer):
-    await spend_exactly(seeded, payer, clock.now() - timedelta(minutes=1), MILLI_RUPIAH)
+async def test_the_running_hour_is_left_alone(seeded, clock, consumer):
+    await spend_exactly(seeded, consumer, clock.now() - timedelta(minutes=1), MILLI_RUPIAH)
     clock.move(timedelta(minutes=2))
     assert (await freeze(seeded, clock)).entries == 0
     clock.move(timedelta(minutes=3))
     assert (await freeze(seeded, clock)).entries == 1
 
 
-async def test_an_hour_with_an_open_request_waits_for_its_end(seeded, clock, payer):
-    await spend_exactly(seeded, payer, TEN, MILLI_RUPIAH)
-    await spend_exactly(seeded, payer, TEN + HOUR, MILLI_RUPIAH)
-    await open_request(seeded, payer, TEN + HOUR + timedelta(minutes=30))
+async def test_an_hour_with_an_open_request_waits_for_its_end(seeded, clock, consumer):
+    await spend_exactly(seeded, consumer, TEN, MILLI_RUPIAH)
+    await spend_exactly(seeded, consumer, TEN + HOUR, MILLI_RUPIAH)
+    await open_request(seeded, consumer, TEN + HOUR + timedelta(minutes=30))
     assert (await freeze(seeded, clock)).entries == 1
     await seeded.execute("UPDATE request_intent SET state = 'settled', closed_at = now()")
     assert (await freeze(seeded, clock)).entries == 1
 
 
-async def test_an_open_request_of_somebody_else_holds_nothing_up(seeded, clock, stripe, payer):
+async def test_an_open_request_of_somebody_else_holds_nothing_up(seeded, clock, stripe, consumer):
     budi = await pay_by_use(seeded, clock, stripe, "budi@example.com", Currency.IDR)
-    await spend_exactly(seeded, payer, TEN, MILLI_RUPIAH)
+    await spend_exactly(seeded, consumer, TEN, MILLI_RUPIAH)
     await open_request(seeded, budi, TEN)
     assert (await freeze(seeded, clock)).entries == 1
 
 
-async def test_an_account_without_a_customer_waits(seeded, clock, payer):
+async def test_an_account_without_a_customer_waits(seeded, clock, consumer):
     await seeded.execute("DELETE FROM stripe_customer")
-    await spend_exactly(seeded, payer, TEN, MILLI_RUPIAH)
+    await spend_exactly(seeded, consumer, TEN, MILLI_RUPIAH)
     assert (await freeze(seeded, clock)).entries == 0
     status = await service.status(seeded)
     assert (status.entries_without_customer, status.accounts_without_customer) == (1, 1)
     assert status.oldest_unsent_at == TEN
 
 
-async def test_each_currency_has_its_unit_and_its_meter(seeded, clock, stripe, payer):
+async def test_each_currency_has_its_unit_and_its_meter(seeded, clock, stripe, consumer):
     budi = await pay_by_use(seeded, clock, stripe, "budi@example.com", Currency.USD)
-    await spend(seeded, [payer.account_id, budi.account_id], [TEN, TEN + HOUR], entries=50)
+    await spend(seeded, [consumer.account_id, budi.account_id], [TEN, TEN + HOUR], entries=50)
     await freeze(seeded, clock)
     rows = await seeded.fetch("SELECT account_id, sum(value) AS units FROM stripe_batch GROUP BY 1")
     units = {row["account_id"]: row["units"] for row in rows}
-    assert units[payer.account_id] == await outbox_units(seeded, payer)
+    assert units[consumer.account_id] == await outbox_units(seeded, consumer)
     assert units[budi.account_id] == await outbox_units(seeded, budi)
     assert await seeded.fetchval("SELECT count(DISTINCT event_name) FROM stripe_batch") == 2
     await assert_proved(seeded)
@@ -171,8 +171,8 @@ async def test_two_workers_at_once_freeze_every_entry_once(seeded, clock, stripe
     await assert_proved(seeded)
 
 
-async def test_what_a_batch_says_cannot_be_changed(seeded, clock, payer):
-    await spend_exactly(seeded, payer, TEN, MILLI_RUPIAH)
+async def test_what_a_batch_says_cannot_be_changed(seeded, clock, consumer):
+    await spend_exactly(seeded, consumer, TEN, MILLI_RUPIAH)
     await freeze(seeded, clock)
     for change in ("value = 2", "event_at = now()", "customer_id = 'cus_other'", "identifier = 'other'"):
         with pytest.raises(asyncpg.RestrictViolationError):
@@ -181,8 +181,8 @@ async def test_what_a_batch_says_cannot_be_changed(seeded, clock, payer):
         await seeded.execute("DELETE FROM stripe_batch")
 
 
-async def test_the_proof_finds_a_row_too_many_and_a_unit_too_few(seeded, clock, payer):
-    await spend_exactly(seeded, payer, TEN, 3 * MILLI_RUPIAH)
+async def test_the_proof_finds_a_row_too_many_and_a_unit_too_few(seeded, clock, consumer):
+    await spend_exactly(seeded, consumer, TEN, 3 * MILLI_RUPIAH)
     await freeze(seeded, clock)
     await seeded.execute("UPDATE stripe_carry SET frozen_units = 2")
     await seeded.execute(

@@ -39,11 +39,11 @@ def events_posted(sandbox):
     return [r for r in sandbox.get("state")["requests"] if r["path"] == EVENTS and r["method"] == "POST"]
 
 
-async def test_usage_arrives_and_is_counted_once(seeded, sandbox, sync, payer):
-    await spend_exactly(seeded, payer, TEN, 7 * UNIT)
+async def test_usage_arrives_and_is_counted_once(seeded, sandbox, sync, consumer):
+    await spend_exactly(seeded, consumer, TEN, 7 * UNIT)
     report = await sync()
     assert (report.frozen_entries, report.frozen_batches, report.accepted) == (1, 1, 1)
-    assert counted(sandbox, payer) == 7
+    assert counted(sandbox, consumer) == 7
     assert (await sync()).accepted == 0
     assert len(events_posted(sandbox)) == 1
 
@@ -62,8 +62,8 @@ async def test_usage_arrives_and_is_counted_once(seeded, sandbox, sync, payer):
     ],
     ids=lambda fault: f"{fault['kind']}-{fault.get('status', '')}{fault.get('retry_after_s', '')}",
 )
-async def test_after_a_fault_the_same_event_is_sent_again(seeded, sandbox, sync, payer, fault):
-    await spend_exactly(seeded, payer, TEN, 7 * UNIT)
+async def test_after_a_fault_the_same_event_is_sent_again(seeded, sandbox, sync, consumer, fault):
+    await spend_exactly(seeded, consumer, TEN, 7 * UNIT)
     sandbox.faults({**fault, "path": EVENTS})
     assert (await sync()).waiting == 1
     before = await the_batch(seeded)
@@ -74,19 +74,19 @@ async def test_after_a_fault_the_same_event_is_sent_again(seeded, sandbox, sync,
         before["idempotency_key"],
     )
     assert len({request["idempotency_key"] for request in events_posted(sandbox)}) == 1
-    assert counted(sandbox, payer) == 7
+    assert counted(sandbox, consumer) == 7
 
 
-async def test_stripes_wait_is_honoured(seeded, clock, sandbox, sync, payer):
-    await spend_exactly(seeded, payer, TEN, 7 * UNIT)
+async def test_stripes_wait_is_honoured(seeded, clock, sandbox, sync, consumer):
+    await spend_exactly(seeded, consumer, TEN, 7 * UNIT)
     sandbox.faults({"kind": "reject", "status": 503, "retry_after_s": 600, "path": EVENTS})
     await sync()
     assert (await sync(timedelta(minutes=9))).accepted == 0
     assert (await sync(timedelta(minutes=1))).accepted == 1
 
 
-async def test_that_stripe_has_the_event_already_means_accepted(seeded, sandbox, sync, payer):
-    await spend_exactly(seeded, payer, TEN, 7 * UNIT)
+async def test_that_stripe_has_the_event_already_means_accepted(seeded, sandbox, sync, consumer):
+    await spend_exactly(seeded, consumer, TEN, 7 * UNIT)
     sandbox.faults({"kind": "commit_then_drop", "path": EVENTS})
     await sync()
     sandbox.faults({"kind": "reject", "status": 503, "path": EVENTS})
@@ -97,14 +97,14 @@ async def test_that_stripe_has_the_event_already_means_accepted(seeded, sandbox,
     sandbox.faults()
     assert (await sync(timedelta(minutes=1))).accepted == 1
     assert events_posted(sandbox)[-1]["status"] == 400
-    assert counted(sandbox, payer) == 7
+    assert counted(sandbox, consumer) == 7
 
 
 async def test_a_refused_key_stops_everything_and_loses_nothing(
-    seeded, clock, sandbox, sync, *, stripe, payer
+    seeded, clock, sandbox, sync, *, stripe, consumer
 ):
     for hour in range(5):
-        await spend_exactly(seeded, payer, TEN + timedelta(hours=hour), 7 * UNIT)
+        await spend_exactly(seeded, consumer, TEN + timedelta(hours=hour), 7 * UNIT)
     sandbox.faults({"kind": "reject", "status": 401, "path": EVENTS, "times": None})
     report = await sync()
     assert (report.circuit_open, report.accepted) == (True, 0)
@@ -114,24 +114,24 @@ async def test_a_refused_key_stops_everything_and_loses_nothing(
     sandbox.faults()
     report = await sync(timedelta(minutes=2))
     assert (report.circuit_open, report.accepted) == (False, 5)
-    assert counted(sandbox, payer) == 35
+    assert counted(sandbox, consumer) == 35
 
 
 async def test_an_account_whose_customer_is_gone_is_parked_until_it_has_another(
-    seeded, clock, sandbox, sync, *, stripe, payer
+    seeded, clock, sandbox, sync, *, stripe, consumer
 ):
     await stripe.write(
-        lambda sdk, options: sdk.v1.customers.delete_async(payer.customer_id, None, options),
+        lambda sdk, options: sdk.v1.customers.delete_async(consumer.customer_id, None, options),
         idempotency_key="gone",
     )
-    await spend_exactly(seeded, payer, TEN, 7 * UNIT)
-    await spend_exactly(seeded, payer, TEN + timedelta(hours=1), 2 * UNIT)
+    await spend_exactly(seeded, consumer, TEN, 7 * UNIT)
+    await spend_exactly(seeded, consumer, TEN + timedelta(hours=1), 2 * UNIT)
     await sync()
     assert len(events_posted(sandbox)) == 1
     status = await service.status(seeded)
-    assert [parked.account_id for parked in status.parked] == [payer.account_id]
+    assert [parked.account_id for parked in status.parked] == [consumer.account_id]
     assert status.waiting == 2
-    await spend_exactly(seeded, payer, TEN + timedelta(hours=2), UNIT)
+    await spend_exactly(seeded, consumer, TEN + timedelta(hours=2), UNIT)
     assert (await sync(timedelta(hours=1))).frozen_entries == 0
     fresh = await stripe.write(
         lambda sdk, options: sdk.v1.customers.create_async({"email": "sari@example.com"}, options),
@@ -149,9 +149,9 @@ async def test_an_account_whose_customer_is_gone_is_parked_until_it_has_another(
 
 
 async def test_what_the_old_customer_may_have_is_not_sent_to_the_new_one(
-    seeded, clock, sandbox, sync, *, stripe, payer
+    seeded, clock, sandbox, sync, *, stripe, consumer
 ):
-    await spend_exactly(seeded, payer, TEN, 7 * UNIT)
+    await spend_exactly(seeded, consumer, TEN, 7 * UNIT)
     sandbox.faults({"kind": "commit_then_drop", "path": EVENTS})
     await sync()
     await seeded.execute("UPDATE stripe_customer SET customer_id = 'cus_other', generation = 2")
@@ -160,7 +160,7 @@ async def test_what_the_old_customer_may_have_is_not_sent_to_the_new_one(
 
 
 async def test_without_a_meter_the_batch_is_a_dead_letter_and_an_operator_brings_it_back(
-    seeded, clock, sandbox, sync, *, stripe, payer
+    seeded, clock, sandbox, sync, *, stripe, consumer
 ):
     meters = await stripe.read(lambda sdk: sdk.v1.billing.meters.list_async({"status": "active"}))
     meter = next(meter for meter in meters.data if meter.event_name == "llm_spend_idr")
@@ -168,7 +168,7 @@ async def test_without_a_meter_the_batch_is_a_dead_letter_and_an_operator_brings
         lambda sdk, options: sdk.v1.billing.meters.deactivate_async(meter.id, None, options),
         idempotency_key="off",
     )
-    await spend_exactly(seeded, payer, TEN, 7 * UNIT)
+    await spend_exactly(seeded, consumer, TEN, 7 * UNIT)
     assert (await sync()).dead == 1
     (dead,) = (await service.status(seeded)).troubled
     assert dead.last_error == "stripe_no_meter:archived_meter"
@@ -181,7 +181,7 @@ async def test_without_a_meter_the_batch_is_a_dead_letter_and_an_operator_brings
         again = await service.retry(connection, clock, dead.batch_id, reason="meter is back", actor="dewi")
     assert (again.state, again.generation) == ("waiting", 2)
     assert (await sync()).accepted == 1
-    assert counted(sandbox, payer) == 7
+    assert counted(sandbox, consumer) == 7
     decision = await seeded.fetchrow("SELECT * FROM stripe_batch_decision")
     assert (decision["reason"], decision["actor"], decision["identifier"]) == (
         "meter is back",
@@ -190,9 +190,9 @@ async def test_without_a_meter_the_batch_is_a_dead_letter_and_an_operator_brings
     )
 
 
-async def test_usage_older_than_34_days_is_never_sent(seeded, clock, sandbox, sync, payer):
-    await spend_exactly(seeded, payer, clock.now() - timedelta(days=34, minutes=1), 7 * UNIT)
-    await spend_exactly(seeded, payer, clock.now() - timedelta(days=33), 2 * UNIT)
+async def test_usage_older_than_34_days_is_never_sent(seeded, clock, sandbox, sync, consumer):
+    await spend_exactly(seeded, consumer, clock.now() - timedelta(days=34, minutes=1), 7 * UNIT)
+    await spend_exactly(seeded, consumer, clock.now() - timedelta(days=33), 2 * UNIT)
     report = await sync()
     assert (report.dead, report.accepted) == (1, 1)
     assert len(events_posted(sandbox)) == 1
@@ -202,19 +202,21 @@ async def test_usage_older_than_34_days_is_never_sent(seeded, clock, sandbox, sy
             await service.retry(connection, clock, dead.batch_id, reason="please", actor="dewi")
 
 
-async def test_after_twenty_hours_of_not_knowing_nothing_is_sent_blindly(seeded, clock, sandbox, sync, payer):
-    await spend_exactly(seeded, payer, TEN, 7 * UNIT)
+async def test_after_twenty_hours_of_not_knowing_nothing_is_sent_blindly(
+    seeded, clock, sandbox, sync, consumer
+):
+    await spend_exactly(seeded, consumer, TEN, 7 * UNIT)
     sandbox.faults({"kind": "commit_then_drop", "path": EVENTS})
     await sync()
     sent = len(events_posted(sandbox))
     assert (await sync(timedelta(hours=20))).unproven == 1
     assert (await sync(timedelta(hours=30))).accepted == 0
     assert len(events_posted(sandbox)) == sent
-    assert counted(sandbox, payer) == 7
+    assert counted(sandbox, consumer) == 7
 
 
-async def test_a_stored_failure_is_not_asked_for_again_and_again(seeded, clock, sandbox, sync, payer):
-    await spend_exactly(seeded, payer, TEN, 7 * UNIT)
+async def test_a_stored_failure_is_not_asked_for_again_and_again(seeded, clock, sandbox, sync, consumer):
+    await spend_exactly(seeded, consumer, TEN, 7 * UNIT)
     sandbox.faults({"kind": "error_stored", "path": EVENTS, "committed": True})
     await sync()
     assert (await sync(timedelta(minutes=1))).unproven == 1
@@ -222,19 +224,19 @@ async def test_a_stored_failure_is_not_asked_for_again_and_again(seeded, clock, 
 
 
 async def test_the_lease_of_a_dead_worker_ends_and_the_batch_is_sent_once(
-    seeded, clock, sandbox, sync, payer
+    seeded, clock, sandbox, sync, consumer
 ):
-    await spend_exactly(seeded, payer, TEN, 7 * UNIT)
+    await spend_exactly(seeded, consumer, TEN, 7 * UNIT)
     await service.freeze_due(seeded, clock, service.closed_before(clock.now(), 300))
     now = clock.now()
     assert await store.claim(seeded, now=now, lease_until=now + timedelta(minutes=2), busy=[], limit=9)
     assert (await sync(timedelta(minutes=1))).accepted == 0
     assert (await sync(timedelta(minutes=1))).accepted == 1
-    assert counted(sandbox, payer) == 7
+    assert counted(sandbox, consumer) == 7
 
 
-async def test_an_old_worker_cannot_undo_what_a_newer_one_wrote(seeded, clock, sandbox, sync, payer):
-    await spend_exactly(seeded, payer, TEN, 7 * UNIT)
+async def test_an_old_worker_cannot_undo_what_a_newer_one_wrote(seeded, clock, sandbox, sync, consumer):
+    await spend_exactly(seeded, consumer, TEN, 7 * UNIT)
     await service.freeze_due(seeded, clock, service.closed_before(clock.now(), 300))
     now = clock.now()
     (old,) = await store.claim(seeded, now=now, lease_until=now, busy=[], limit=9)
@@ -244,8 +246,8 @@ async def test_an_old_worker_cannot_undo_what_a_newer_one_wrote(seeded, clock, s
     assert (await the_batch(seeded))["state"] == "accepted"
 
 
-async def test_what_stripe_found_wrong_later_is_a_dead_letter(seeded, clock, sandbox, sync, payer):
-    await spend_exactly(seeded, payer, TEN, 7 * UNIT)
+async def test_what_stripe_found_wrong_later_is_a_dead_letter(seeded, clock, sandbox, sync, consumer):
+    await spend_exactly(seeded, consumer, TEN, 7 * UNIT)
     await sync()
     batch = await the_batch(seeded)
     async with seeded.acquire() as connection, connection.transaction():
@@ -256,8 +258,10 @@ async def test_what_stripe_found_wrong_later_is_a_dead_letter(seeded, clock, san
     assert (await the_batch(seeded))["state"] == "dead"
 
 
-async def test_a_customer_that_was_found_missing_later_parks_the_account(seeded, clock, sandbox, sync, payer):
-    await spend_exactly(seeded, payer, TEN, 7 * UNIT)
+async def test_a_customer_that_was_found_missing_later_parks_the_account(
+    seeded, clock, sandbox, sync, consumer
+):
+    await spend_exactly(seeded, consumer, TEN, 7 * UNIT)
     await sync()
     batch = await the_batch(seeded)
     async with seeded.acquire() as connection, connection.transaction():
@@ -268,8 +272,8 @@ async def test_a_customer_that_was_found_missing_later_parks_the_account(seeded,
     assert (await sync(timedelta(hours=1))).accepted == 0
 
 
-async def test_only_dead_and_accepted_batches_are_retried(seeded, clock, sandbox, sync, payer):
-    await spend_exactly(seeded, payer, TEN, 7 * UNIT)
+async def test_only_dead_and_accepted_batches_are_retried(seeded, clock, sandbox, sync, consumer):
+    await spend_exactly(seeded, consumer, TEN, 7 * UNIT)
     await sync()
     batch_id = (await the_batch(seeded))["batch_id"]
     async with seeded.acquire() as connection, connection.transaction():
@@ -302,13 +306,13 @@ def verdict_about(batch, state, now):
 
 
 async def test_the_jobs_of_the_worker_carry_usage_and_prove_it(
-    seeded, clock, sandbox, *, payer, stripe_settings
+    seeded, clock, sandbox, *, consumer, stripe_settings
 ):
-    await spend_exactly(seeded, payer, TEN, 7 * UNIT)
+    await spend_exactly(seeded, consumer, TEN, 7 * UNIT)
     work = StripeWork(seeded, clock, stripe_settings)
     jobs = {job.name: job for job in work.jobs()}
     await jobs["stripe_sync"].run(seeded)
-    assert counted(sandbox, payer) == 7
+    assert counted(sandbox, consumer) == 7
     clock.move(timedelta(days=1))
     for _ in range(20):
         await jobs["stripe_reconcile"].run(seeded)

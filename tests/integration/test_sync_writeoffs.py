@@ -40,13 +40,13 @@ def sync(seeded, clock, sender):
 
 
 @pytest.fixture
-async def late(seeded, clock, sync, payer):
+async def late(seeded, clock, sync, consumer):
     """Sari, whose usage of September was found in November, beside usage of November."""
-    await spend(seeded, [payer.account_id], [*SEPTEMBER, NOVEMBER], entries=3)
+    await spend(seeded, [consumer.account_id], [*SEPTEMBER, NOVEMBER], entries=3)
     await fill_read_models(seeded)
     report = await sync()
     assert (report.dead, report.accepted) == (2, 1)
-    return payer
+    return consumer
 
 
 async def given_up(db, clock, batch_ids, *, apply=True):
@@ -147,7 +147,7 @@ async def test_a_month_whose_usage_was_written_off_can_be_closed_and_its_stateme
     assert (current.corrections, current.written_off_pico) == ((), 0)
 
 
-async def test_usage_of_an_account_that_is_nobody_at_stripe_is_listed_beside(seeded, clock, stripe, payer):
+async def test_usage_of_an_account_that_is_nobody_at_stripe_is_listed_beside(seeded, clock, stripe, consumer):
     budi = await pay_by_use(seeded, clock, stripe, "budi@example.com", Currency.IDR)
     await spend(seeded, [budi.account_id], SEPTEMBER, entries=2)
     await seeded.execute("DELETE FROM stripe_customer WHERE account_id = $1", budi.account_id)

@@ -95,7 +95,7 @@ def sender(seeded: Pool, clock, stripe: Stripe, stripe_settings: StripeSettings)
 
 
 @pytest.fixture
-async def payer(seeded: Pool, clock, stripe: Stripe) -> Customer:
+async def consumer(seeded: Pool, clock, stripe: Stripe) -> Customer:
     """Sari, who pays by use in rupiah."""
     return await pay_by_use(seeded, clock, stripe, "sari@example.com", Currency.IDR)
 

@@ -117,3 +117,41 @@ def test_a_command_starts_without_stripes_sdk():
     code = "import admin.cli, sys; print([name for name in sys.modules if name.split('.')[0] in ('stripe', 'requests')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_operators_do_is_kept_with_what_it_was_before(cli):
+    made = cli("account", "create", "--email", "budi@example.com", "--plan", "payg", "--json")
+    budi = made["account_id"]
+    key = cli("key", "create", "--account", budi, "--json")
+    for words in (
+        ("account", "set-plan", budi, "pro"),
+        ("account", "suspend", budi),
+        ("account", "resume", budi),
+        ("account", "set-limits", budi, "--rpm", "7"),
+        ("key", "revoke", key["key_id"]),
+        ("cap", "set", "--account", budi, "--tokens", "500"),
+        ("cap", "remove", "--account", budi),
+        ("credit", "grant", "--account", budi, "--amount", "9", "--reason", "sorry"),
+        ("credit", "take-back", "--account", budi, "--amount", "2", "--reason", "too much"),
+        ("stripe", "remap", "--account", budi),
+    ):
+        cli(*words)
+    events = cli("audit", "list", "--account", budi, "--json")["events"]
+    assert [event["action"] for event in reversed(events)] == [
+        "account:create", "account:set_plan", "account:suspend", "account:resume", "account:set_limits",
+        "key:revoke", "cap:set", "cap:remove", "credit:grant", "credit:take_back", "customer:remap",
+    ]  # fmt: skip
+    said = {event["action"]: (event["before"], event["after"]) for event in events}
+    before, after = said["account:set_plan"]
+    assert (before["plan"], after["plan"]) == ("payg", "pro")
+    assert said["cap:remove"][0]["monthly_tokens"] == 500
+    assert said["credit:take_back"][1] == {"amount_pico": -2 * 10**12, "balance": "7"}
+    assert {event["source"] for event in events} == {"cli"}
+    assert all(event["actor"].startswith("cli") for event in events)
+    assert len(cli("audit", "list", "--action", "credit", "--json")["events"]) == 2
+    assert cli("audit", "list", "--since", "2099-01-01", "--json") == {"events": []}
+
+
+def test_what_is_refused_is_not_kept(cli):
+    cli("account", "create", "--email", "budi@example.com", "--plan", "none", status=1)
+    assert cli("audit", "list", "--json") == {"events": []}

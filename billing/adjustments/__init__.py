@@ -1,0 +1,1 @@
+"""Entries that an operator writes by hand: goodwill, or what was counted wrongly."""

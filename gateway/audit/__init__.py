@@ -1,0 +1,1 @@
+"""What operators did, kept for good beside what they changed."""
