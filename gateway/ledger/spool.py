@@ -58,6 +58,7 @@ class Spool:
         self._folder = folder
         self._descriptor: int | None = None
         self._path: Path | None = None
+        self._writing = asyncio.Lock()
         self._batcher = Batcher(
             self._write, max_batch=max_batch, max_queue=max_queue, is_poison=lambda _error: False
         )
@@ -71,7 +72,9 @@ class Spool:
 
     async def replay(self, settle: Settle) -> int:
         """Settle everything that is spooled and not being written; return how many settlements there were."""
-        self._let_go()
+        # A file that is being written is let go after that: its number might be another file's by then.
+        async with self._writing:
+            self._let_go()
         replayed = 0
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):
             with _locked(path) as ours:
@@ -105,13 +108,14 @@ class Spool:
 
     async def _write(self, batch: list[Settlement]) -> Sequence[None]:
         lines = b"".join(ENCODER.encode(settlement) + b"\n" for settlement in batch)
-        try:
-            await asyncio.to_thread(self._append, lines)
-        except OSError:
-            # After a failed fsync the kernel may have dropped the pages, so this file is never written again.
-            self.broken = True
-            self._let_go()
-            raise
+        async with self._writing:
+            try:
+                await asyncio.to_thread(self._append, lines)
+            except OSError:
+                # After a failed fsync the kernel may have dropped the pages, so this file is never written again.
+                self.broken = True
+                self._let_go()
+                raise
         metrics.spooled_total.inc(len(batch))
         failpoint("spool.after_write")
         return [None] * len(batch)

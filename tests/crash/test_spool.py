@@ -1,5 +1,6 @@
 """What the crash tests have found in the spool, each as a small test of its own."""
 
+import asyncio
 from uuid import UUID
 
 import msgspec
@@ -7,6 +8,7 @@ import msgspec
 from gateway.ledger.model import EndReason, Settlement
 from gateway.ledger.spool import Spool
 
+ROUNDS = 100
 SETTLEMENT = Settlement(
     request_id=UUID(int=1),
     account_id=UUID(int=2),
@@ -46,3 +48,21 @@ async def test_a_whole_line_that_cannot_be_read_is_set_aside_and_a_torn_one_is_d
     assert len(await replay(Spool(tmp_path, max_batch=10, max_queue=10))) == 1
     assert (tmp_path / "refused").read_bytes() == b'{"strange":1}\n'
     assert not list(tmp_path.glob("*.jsonl"))
+
+
+async def test_a_replay_that_comes_while_a_settlement_is_written_leaves_its_file_open(tmp_path):
+    """Closed under its hand, the write would fail, or go into whatever was opened next under the same number."""
+    spool = Spool(tmp_path, max_batch=1, max_queue=ROUNDS)
+    settled: list[Settlement] = []
+
+    async def settle(batch) -> None:
+        settled.extend(batch)
+
+    for _ in range(ROUNDS):
+        writing = asyncio.gather(spool.append(SETTLEMENT), spool.append(SETTLEMENT))
+        while not writing.done():
+            await spool.replay(settle)
+            await asyncio.sleep(0)
+        await writing
+    await spool.replay(settle)
+    assert len(settled) == 2 * ROUNDS
