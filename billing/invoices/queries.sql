@@ -71,6 +71,11 @@ GROUP BY currency, kind, reason, model ORDER BY kind, reason, model;
 SELECT COALESCE(sum(value), 0)::bigint FROM stripe_batch
 WHERE account_id = $1 AND currency = $2 AND window_start >= $3 AND window_start < $4 AND state = 'empty';
 
+-- credited_in
+-- What of a month's invoices was made good by credit, in minor units.
+SELECT COALESCE(sum(credit_minor), 0)::bigint FROM stripe_correction
+WHERE account_id = $1 AND currency = $2 AND window_start >= $3 AND window_start < $4 AND way = 'credit' AND state = 'done';
+
 -- find_period
 -- How far a month is.
 SELECT period, state, changed_at, closed_at, entries, totals_sha256 FROM billing_period WHERE period = $1;
@@ -138,7 +143,10 @@ SELECT c.account_id, c.currency, c.cum_pico - COALESCE(u.drawn_pico, 0) AS amoun
     JOIN stripe_price p ON p.price_id = l.price_id AND p.kind = 'metered'
     WHERE i.account_id = c.account_id AND i.created_at >= $2 AND i.currency = c.currency
         AND i.status IN ('open', 'paid', 'uncollectible') AND l.period_start >= $2 AND l.period_start < $3), 0)::bigint
-    AS billed_minor
+    - COALESCE((
+    SELECT sum(k.credit_minor) FROM stripe_correction k
+    WHERE k.account_id = c.account_id AND k.currency = c.currency AND k.window_start >= $2 AND k.window_start < $3
+        AND k.way = 'credit' AND k.state = 'done'), 0)::bigint AS billed_minor
 FROM stripe_carry c LEFT JOIN credit_usage u USING (account_id, period)
 WHERE c.period = $1 ORDER BY c.account_id, c.currency;
 

@@ -33,6 +33,8 @@ async def statement_of(db: Db, account_id: UUID, period: Month) -> Statement:
     invoices = await store.invoices_between(db, account_id, start, end + BILLED_WITHIN)
     metered = await store.metered_prices(db, _price_ids(invoices))
     month = await store.find_period(db, period)
+    billed = stripe_usage(invoices, metered, start, end)
+    credited = await store.credited_in(db, account_id, account.currency, start, end)
     return compose(
         account_id=account_id,
         email=account.email,
@@ -44,7 +46,7 @@ async def statement_of(db: Db, account_id: UUID, period: Month) -> Statement:
         credit_pico=await credit.drawn_in(db, account_id, period),
         written_off_pico=await store.written_off_in(db, account_id, account.currency, start, end),
         plan=plan_lines(invoices, metered, start, end),
-        stripe_usage_minor=stripe_usage(invoices, metered, start, end),
+        stripe_usage_minor=None if billed is None else billed - credited,
     )
 
 

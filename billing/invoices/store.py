@@ -163,6 +163,12 @@ async def written_off_in(db: Db, account_id: UUID, currency: Currency, start: da
     return int(units) * STRIPE_MONEY[currency].meter_unit_pico
 
 
+async def credited_in(db: Db, account_id: UUID, currency: Currency, start: datetime, end: datetime) -> int:
+    """Return what of a month's invoices was made good by credit, in minor units."""
+    minor: int = await db.fetchval(QUERIES["credited_in"], account_id, currency, start, end)
+    return minor
+
+
 async def period_totals(db: Db, period: Month) -> list[PeriodTotal]:
     """Read what a month comes to, account by account."""
     rows = await db.fetch(QUERIES["period_totals"], period, timeout=MONTH_TIMEOUT_S)

@@ -34,8 +34,12 @@ WHERE account_id = $1 AND currency = $2 AND customer_id = $3 AND window_start >=
 ORDER BY batch_id FOR UPDATE;
 
 -- books
--- Our side of a place: what Stripe accepted, what it may have, and when that last changed.
-SELECT COALESCE(sum(value) FILTER (WHERE state IN ('accepted', 'confirmed')), 0)::bigint AS accepted,
+-- Our side of a place: what Stripe accepted (and what it counts too much and was made good by credit, which stays in its
+-- sums), what it may have, and when that last changed.
+SELECT (COALESCE(sum(value) FILTER (WHERE state IN ('accepted', 'confirmed')), 0) + (
+        SELECT COALESCE(sum(c.units), 0) FROM stripe_correction c
+        WHERE c.account_id = $1 AND c.currency = $2 AND c.customer_id = $3 AND c.window_start >= $4 AND c.window_start < $5
+            AND c.way = 'credit' AND c.state = 'done' AND $6 IN ('invoice', c.source)))::bigint AS accepted,
     COALESCE(bool_or(state = 'sending' OR (state = 'waiting' AND first_attempt_at IS NOT NULL)), false) AS busy,
     max(GREATEST(last_attempt_at, accepted_at)) AS changed_at,
     COALESCE(json_agg(json_build_array(batch_id, value, event_at) ORDER BY batch_id) FILTER (WHERE state = 'unproven'), '[]')

@@ -41,7 +41,7 @@ async def open_hours(db: Db, compared: Compared) -> list[datetime]:
 
 async def read_books(db: Db, place: Place) -> Books:
     """Read our side of a place."""
-    row = await db.fetchrow(QUERIES["books"], *_where(place))
+    row = await db.fetchrow(QUERIES["books"], *_where(place), place.source)
     assert row is not None
     doubtful = tuple(Doubtful(*one) for one in DOUBTFUL.decode(row["doubtful"]))
     return Books(accepted=row["accepted"], doubtful=doubtful, busy=row["busy"], changed_at=row["changed_at"])
@@ -106,12 +106,17 @@ async def customer_account(db: Db, customer_id: str) -> UUID | None:
 async def list_findings(db: Db, *, open_only: bool, limit: int) -> list[Finding]:
     """Read differences, newest first."""
     rows = await db.fetch(QUERIES["list_findings"], limit, open_only)
-    return [Finding(**{**row, "source": Source(row["source"]), "kind": Kind(row["kind"])}) for row in rows]
+    return [finding_of(row) for row in rows]
 
 
 async def count_findings(db: Db) -> dict[str, int]:
     """Count open differences by kind."""
     return {row["kind"]: row["findings"] for row in await db.fetch(QUERIES["count_findings"])}
+
+
+def finding_of(row: Row) -> Finding:
+    """Read a difference out of its row."""
+    return Finding(**{**row, "source": Source(row["source"]), "kind": Kind(row["kind"])})
 
 
 def _compared(row: Row) -> Compared:

@@ -54,6 +54,19 @@ async def send(client: Stripe, event: MeterEvent, *, idempotency_key: str) -> No
     )
 
 
+async def cancel(client: Stripe, event_name: str, identifier: str, *, idempotency_key: str) -> None:
+    """Take back one event that Stripe received within the last 24 hours. Raises a ``StripeError``."""
+    params: stripe.params.billing.MeterEventAdjustmentCreateParams = {
+        "event_name": event_name,
+        "type": "cancel",
+        "cancel": {"identifier": identifier},
+    }
+    await client.write(
+        lambda sdk, options: sdk.v1.billing.meter_event_adjustments.create_async(params, options),
+        idempotency_key=idempotency_key,
+    )
+
+
 async def hourly_sums(
     client: Stripe, meter_id: str, customer_id: str, start: datetime, end: datetime
 ) -> Mapping[datetime, int]:

@@ -36,6 +36,9 @@ NAMES: Final = frozenset(
         "sync.after_accept",
         "reconcile.before_commit",
         "reconcile.after_commit",
+        "correct.before_post",
+        "correct.after_post",
+        "correct.after_commit",
     }
 )
 """All of them, so that a test can go through the whole list."""

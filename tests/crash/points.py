@@ -54,4 +54,7 @@ STRIPE: Matrix = {
 }
 """On the way of an hour's usage to Stripe; a batch there is the sum of answers of one shape."""
 
+COMMANDS = frozenset({"correct.before_post", "correct.after_post", "correct.after_commit"})
+"""Points of commands that an operator types, where no request is under way; each is died at in tests/integration."""
+
 MATRIX: Matrix = {**REQUEST, **REDIS, **SPOOL, **SWEEPER, **STRIPE}

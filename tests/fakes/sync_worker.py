@@ -1,18 +1,21 @@
 """One turn of the worker's billing jobs as a process of its own, at a time that the test chooses, so that it can die.
 
-``python -m tests.fakes.sync_worker sync|reconcile DATABASE_URL STRIPE_URL UNIX_SECONDS SEED``; failpoints by environment.
+``python -m tests.fakes.sync_worker sync|reconcile|correct:FINDING DATABASE_URL STRIPE_URL UNIX_SECONDS SEED``; failpoints by environment.
 """
 
 import asyncio
 import random
 import sys
 from datetime import UTC, datetime
+from uuid import UUID
 
+from billing.corrections import service as corrections
 from billing.reconcile.service import Reconciler
 from billing.settings import StripeLimits, StripeSettings
 from billing.stripe.client import Stripe
 from billing.sync import service, worker
 from billing.sync.sender import Sender
+from gateway.audit.model import Source
 from gateway.db.pool import open_pool
 from gateway.runtime.settings import Limits
 
@@ -39,6 +42,11 @@ async def main(job: str, database_url: str, stripe_url: str, unix_s: int, seed: 
     if job == "sync":
         sender = Sender(db, clock, stripe, settings, dice=random.Random(seed))
         await worker.run(db, clock, sender, cutoff=service.closed_before(clock.now(), 300))
+    elif job.startswith("correct:"):
+        order = corrections.Order(
+            finding_id=UUID(job.partition(":")[2]), reason="counted twice", actor="dewi", source=Source.CLI
+        )
+        await corrections.correct(db, clock, stripe, order)
     else:
         await Reconciler(db, clock, stripe, max_reads=1_000_000).run(everybody=True)
     await stripe.close()

@@ -2,15 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
-from billing.reconcile import store
-from billing.reconcile.service import Reconciler, compare_lines
+from billing.reconcile.service import compare_lines
 from billing.stripe import invoices, meters
 from billing.stripe.invoices import MeteredLine
 from billing.stripe.model import MeterEvent
 from billing.stripe.money import STRIPE_MONEY
-from billing.sync import service, worker
+from billing.sync import service
 from gateway.units import Currency
 from tests.plugins.billing import counted, outbox_units, spend_exactly
 
@@ -18,38 +15,6 @@ TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 UNIT = STRIPE_MONEY[Currency.IDR].meter_unit_pico
 EVENTS = "/v1/billing/meter_events"
 SUMMARIES = "/v1/billing/meters/*/event_summaries"
-
-
-class Desk:
-    """The worker's two jobs, and a clock that Stripe shares."""
-
-    def __init__(self, db, clock, sender, stripe, sandbox):
-        self.db, self.clock, self.sender, self.stripe, self.sandbox = db, clock, sender, stripe, sandbox
-
-    def wait(self, length):
-        self.clock.move(length)
-        self.sandbox.move_to(int(self.clock.now().timestamp()))
-
-    async def sync(self):
-        cutoff = service.closed_before(self.clock.now(), 300)
-        return await worker.run(self.db, self.clock, self.sender, cutoff=cutoff)
-
-    async def reconcile(self, *, everybody=True, max_reads=100):
-        return await Reconciler(self.db, self.clock, self.stripe, max_reads=max_reads).run(
-            everybody=everybody
-        )
-
-    async def states(self):
-        rows = await self.db.fetch("SELECT state FROM stripe_batch ORDER BY window_start, frozen_at")
-        return [row["state"] for row in rows]
-
-    async def findings(self):
-        return await store.list_findings(self.db, open_only=True, limit=10)
-
-
-@pytest.fixture
-def desk(seeded, clock, sender, stripe, sandbox) -> Desk:
-    return Desk(seeded, clock, sender, stripe, sandbox)
 
 
 async def make_unproven(desk, consumer, *, arrived, value=7):

@@ -13,8 +13,11 @@ from uuid import uuid4
 import pytest
 
 from admin.cli import run
+from billing.stripe import meters
+from billing.stripe.model import MeterEvent
 from billing.stripe.money import STRIPE_MONEY
 from gateway.clock import SystemClock
+from gateway.ids import uuid7
 from gateway.units import Currency
 from tests.plugins.billing import pay_by_use, spend, spend_exactly
 
@@ -227,3 +230,25 @@ async def test_an_adjustment_is_tried_dry_then_written_and_kept(typed, spender):
     (event,) = kept["events"]
     assert (event["source"], event["reason"], event["object_id"]) == ("cli", "too little", done["entry_id"])
     assert (event["before"]["spent"], event["after"]["spent"]) == ("0", "1.5")
+
+
+async def test_a_surplus_is_corrected_by_its_finding(seeded, sandbox, stripe, typed, spender):
+    finding_id, hour = uuid7(), SystemClock().now().replace(minute=0, second=0, microsecond=0)
+    await typed("sync", "run", "--until", "now")
+    event = MeterEvent(
+        event_name="llm_spend_idr", identifier="twice", event_at=hour, customer_id=spender.customer_id, value=3
+    )  # fmt: skip
+    await meters.send(stripe, event, idempotency_key="twice")
+    await seeded.execute(
+        "INSERT INTO reconcile_finding VALUES ($1, $2, 'idr', $3, 'summary', 'surplus', $4, 7, 10, $4, $4)",
+        finding_id, spender.account_id, spender.customer_id, hour,
+    )  # fmt: skip
+    words = ("reconcile", "correct", finding_id, "--identifier", "twice", "--reason", "sent by hand")
+    status, dry = await typed(*words)
+    assert (status, dry["applied"], dry["way"], dry["state"]) == (0, False, "cancel", "waiting")
+    assert sandbox.sum_of(spender.customer_id, "llm_spend_idr") == "10"
+    status, done = await typed(*words, "--apply")
+    assert (status, done["applied"], done["state"]) == (0, True, "done")
+    assert sandbox.sum_of(spender.customer_id, "llm_spend_idr") == "7"
+    status, sentence = await typed("reconcile", "correct", uuid4(), "--reason", "x")
+    assert (status, "There is no difference" in sentence) == (1, True)

@@ -10,11 +10,14 @@ import msgspec
 import pytest
 
 from billing.credit import service as credit
+from billing.reconcile import store as findings
+from billing.reconcile.service import Reconciler
 from billing.settings import StripeLimits, StripeSettings
 from billing.stripe.client import Stripe
 from billing.stripe.meters import ensure_meters
 from billing.stripe.money import STRIPE_MONEY
 from billing.sync import service as sync
+from billing.sync import worker
 from billing.sync.sender import Sender
 from gateway.accounts import service as accounts
 from gateway.db.pool import Pool
@@ -98,6 +101,38 @@ def sender(seeded: Pool, clock, stripe: Stripe, stripe_settings: StripeSettings)
 async def consumer(seeded: Pool, clock, stripe: Stripe) -> Customer:
     """Sari, who pays by use in rupiah."""
     return await pay_by_use(seeded, clock, stripe, "sari@example.com", Currency.IDR)
+
+
+class Desk:
+    """The worker's two jobs, and a clock that Stripe shares."""
+
+    def __init__(self, db, clock, sender, stripe, sandbox):
+        self.db, self.clock, self.sender, self.stripe, self.sandbox = db, clock, sender, stripe, sandbox
+
+    def wait(self, length):
+        self.clock.move(length)
+        self.sandbox.move_to(int(self.clock.now().timestamp()))
+
+    async def sync(self):
+        cutoff = sync.closed_before(self.clock.now(), 300)
+        return await worker.run(self.db, self.clock, self.sender, cutoff=cutoff)
+
+    async def reconcile(self, *, everybody=True, max_reads=100):
+        return await Reconciler(self.db, self.clock, self.stripe, max_reads=max_reads).run(
+            everybody=everybody
+        )
+
+    async def states(self):
+        rows = await self.db.fetch("SELECT state FROM stripe_batch ORDER BY window_start, frozen_at")
+        return [row["state"] for row in rows]
+
+    async def findings(self):
+        return await findings.list_findings(self.db, open_only=True, limit=10)
+
+
+@pytest.fixture
+def desk(seeded, clock, sender, stripe, sandbox) -> Desk:
+    return Desk(seeded, clock, sender, stripe, sandbox)
 
 
 async def pay_by_use(db: Pool, clock, stripe: Stripe, email: str, currency: Currency) -> Customer:

@@ -1,0 +1,1 @@
+"""Taking back what Stripe counted beyond what the ledger says."""
