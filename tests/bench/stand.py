@@ -24,7 +24,7 @@ from gateway.keys.model import KeyScopes
 from gateway.runtime.settings import Limits
 from gateway.units import Currency
 from tests.bench import bare
-from tests.bench.machine import DESCRIPTORS_WANTED, Cores, children, cpu_s
+from tests.bench.machine import DESCRIPTORS_WANTED, Cores, children, cpu_s, reaped_s
 from tests.bench.nginx import fixed_upstream, plain_proxy
 from tests.fakes.processes import ChildProcess, free_port
 
@@ -112,8 +112,9 @@ class Stand(msgspec.Struct, frozen=True, kw_only=True):
         return pinned(self.cores.others)
 
     def database_cpu_s(self) -> float:
-        """Return the seconds of CPU that the connections of the database have used."""
-        return sum(cpu_s(pid) for pid in (self.postmaster, *children(self.postmaster)))
+        """Return the seconds of CPU that the connections of the database have used, those that ended included."""
+        running = sum(cpu_s(pid) for pid in (self.postmaster, *children(self.postmaster)))
+        return running + reaped_s(self.postmaster)
 
 
 def pinned(cores: frozenset[int]) -> list[str]:
