@@ -22,12 +22,13 @@ INTERVALS = ("day", "week", "month", "year")
 def create(world: World, call: Call) -> Json:
     """Create a price of a product that exists or that comes along as ``product_data``."""
     fields = call.fields
-    fields.ignore("tax_behavior", "transfer_lookup_key")
+    fields.ignore("tax_behavior")
     lookup_key, nickname = fields.text("lookup_key"), fields.text("nickname")
     active = fields.flag("active")
-    if lookup_key and any(price["lookup_key"] == lookup_key for price in world.table(KIND).values()):
-        raise Refusal(f"A price already uses the lookup key {lookup_key}.", param="lookup_key")
+    holders = _holders(world, lookup_key, transfers=fields.flag("transfer_lookup_key") is True)
     price = new_price(world, fields)
+    for holder in holders:
+        holder["lookup_key"] = None
     price.update(lookup_key=lookup_key, nickname=nickname, active=active is not False)
     emit(world, "price.created", price)
     return price
@@ -102,8 +103,13 @@ def update(world: World, call: Call) -> Json:
     if active is not None:
         fresh["active"] = active
     fresh["metadata"] = merged_metadata(fields, price["metadata"])
-    fields.ignore("tax_behavior", "transfer_lookup_key")
+    fields.ignore("tax_behavior")
+    transfers = fields.flag("transfer_lookup_key") is True
+    key = fresh.get("lookup_key")
+    holders = [] if key == price["lookup_key"] else _holders(world, key, transfers=transfers)
     fields.finish()
+    for holder in holders:
+        holder["lookup_key"] = None
     before = changed(price, fresh)
     emit(world, "price.updated", price, before=before)
     return price
@@ -125,6 +131,16 @@ def list_prices(world: World, call: Call) -> Json:
         and all(value in {None, price[name]} for name, value in wanted.items())
     ]
     return page_of(rows, call, "/v1/prices")
+
+
+def _holders(world: World, lookup_key: str | None, *, transfers: bool) -> list[Json]:
+    """Find the price that has a lookup key already; refuse that unless the key is to be taken over."""
+    found = [
+        price for price in world.table(KIND).values() if lookup_key and price["lookup_key"] == lookup_key
+    ]
+    if found and not transfers:
+        raise Refusal(f"A price already uses the lookup key {lookup_key}.", param="lookup_key")
+    return found
 
 
 def _recurring(world: World, fields: Fields) -> Json | None:
