@@ -16,6 +16,7 @@ from billing.invoices.statements import statement_of
 from billing.stripe import meters
 from billing.stripe.model import MeterEvent
 from billing.stripe.money import STRIPE_MONEY
+from billing.sync import store as batches
 from gateway.audit.model import Source
 from gateway.clock import month_end, month_of, month_start
 from gateway.runtime.failpoints import EXIT_STATUS, NAMES
@@ -86,6 +87,23 @@ async def test_a_dry_run_names_the_way_and_changes_nothing(desk, consumer, findi
 async def test_an_event_younger_than_a_day_is_cancelled(desk, consumer, finding):
     found = await correct(desk, finding, identifier="foreign")
     assert (found.way, found.state) == (Way.CANCEL, CorrectionState.DONE)
+    await assert_put_right(desk, consumer)
+
+
+async def test_an_earlier_sending_of_a_batch_that_counted_after_all_is_found_and_cancelled(desk, consumer):
+    await spend(desk.db, [consumer.account_id], [TEN], entries=3)
+    await fill_read_models(desk.db)
+    await desk.sync()
+    batch_id = await desk.db.fetchval("SELECT batch_id FROM stripe_batch")
+    async with desk.db.acquire() as connection, connection.transaction():
+        await batches.reissue(connection, batch_id, reason="not seen", actor="dewi", now=desk.clock.now())
+    await desk.sync()
+    desk.wait(timedelta(minutes=10))
+    await desk.reconcile()
+    (twice,) = await desk.findings()
+    assert twice.found == 2 * twice.expected
+    found = await correct(desk, twice)
+    assert (found.way, found.identifier) == (Way.CANCEL, f"ng1:{batch_id.hex}:1")
     await assert_put_right(desk, consumer)
 
 
