@@ -33,9 +33,14 @@ async def create(db: Db, clock: Clock, *, email: str, plan_id: str, currency: Cu
     return await get(db, account_id)
 
 
+async def find(db: Db, account_id: UUID) -> Account | None:
+    """Read an account; ``None`` if there is none with this id."""
+    return await store.fetch_account(db, account_id)
+
+
 async def get(db: Db, account_id: UUID) -> Account:
     """Read an account; ``AccountNotFound`` if there is none with this id."""
-    account = await store.fetch_account(db, account_id)
+    account = await find(db, account_id)
     if account is None:
         raise _not_found(account_id)
     return account

@@ -144,8 +144,10 @@ def _change(account_id: UUID, action: str, work: Work[Account], *, as_json: bool
     """Change an account, and keep what it was and what it is."""
 
     async def kept(db: Connection) -> Account:
-        before = await service.get(db, account_id)
+        before = await service.find(db, account_id)
+        # What is wrong with the change is said first, as it is where nothing is kept.
         after = await work(db)
+        assert before is not None
         await keep(db, action, account_id=account_id, before=_state(before), after=_state(after))
         return after
 

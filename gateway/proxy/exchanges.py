@@ -58,7 +58,9 @@ class Exchanges:
         metrics.requests_in_flight.inc()
         task.add_done_callback(self._finished)
         await self._time_to_watch(task)
-        if task.done():
+        if task.done() or self.draining:
+            # A server that stops calls everybody gone who begins to listen now.
+            await task
             return
         # The server reports a disconnect when the client leaves, and also when the answer is complete.
         while (await receive())["type"] != "http.disconnect":

@@ -44,7 +44,7 @@ ASKED = {
     EndReason.UPSTREAM_TIMEOUT: {"directive": "hang_after=0", "model": "impatient"},
 }
 """The endings that come of asking and listening."""
-LEFT = {EndReason.CLIENT_GONE_DRAINED: ("free", 150), EndReason.CLIENT_GONE_CANCELLED: ("enterprise", 3_000)}
+LEFT = {EndReason.CLIENT_GONE_DRAINED: ("free", 500), EndReason.CLIENT_GONE_CANCELLED: ("enterprise", 3_000)}
 """The endings of clients that leave: the plan, and how long the model thinks."""
 STOPPED = {EndReason.DRAINED_AT_SHUTDOWN: signal.SIGTERM, EndReason.GATEWAY_CRASH: signal.SIGKILL}
 """The endings of a gateway that is stopped while the model thinks."""
