@@ -17,7 +17,10 @@ SETTLED_MS = 40_000
 def on_the_free_plan(installation, chromium) -> list:
     """The cookies of somebody whose answers are read to their end when they are stopped."""
     context = chromium.new_context(locale="en-GB")
-    installation.sign_up(context.new_page(), installation.new_address())
+    page = context.new_page()
+    installation.sign_up(page, installation.new_address())
+    page.get_by_role("button", name="Make my first key").click()
+    page.locator("#new-key").wait_for()
     cookies = context.cookies()
     context.close()
     return cookies
