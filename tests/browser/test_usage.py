@@ -163,7 +163,8 @@ def test_without_a_script_the_picture_the_table_and_the_zoom_are_there(opened):
     page.locator(".numbers summary").click()
     page.locator(".numbers tbody a").first.click()
     assert query_of(page)["step"] == "hour"
-    assert page.locator(".plot rect").count() == 1
+    # What was used may lie on both sides of a full hour.
+    assert page.locator(".plot rect").count() in {1, 2}
 
 
 def test_a_request_is_looked_up_and_its_id_is_copied(opened, installation):
