@@ -12,6 +12,7 @@ from billing.sandbox.world import API_VERSION, World
 ENDPOINT = "webhook_endpoint"
 DESTINATION = "v2.core.event_destination"
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+ADDRESS, SECRET = "webhook_endpoint.url", "webhook_endpoint.signing_secret"
 MAX_DESTINATIONS = 16
 """Stripe's own limit of webhook endpoints for one account."""
 
@@ -95,9 +96,10 @@ def update_endpoint(world: World, call: Call) -> Json:
     url = _loopback_url(fields, "url") if fields.has("url") else endpoint["url"]
     events = _event_types(fields) if fields.has("enabled_events") else endpoint["enabled_events"]
     disabled = fields.flag("disabled")
+    description = fields.text("description") if fields.has("description") else endpoint["description"]
     metadata = merged_metadata(fields, endpoint["metadata"])
     fields.finish()
-    endpoint.update(url=url, enabled_events=events, metadata=metadata)
+    endpoint.update(url=url, enabled_events=events, description=description, metadata=metadata)
     if disabled is not None:
         endpoint["status"] = "disabled" if disabled else "enabled"
     world.note(endpoint["id"])["url"] = url
@@ -122,7 +124,7 @@ def create_destination(world: World, call: Call) -> Json:
     url = _loopback_url(fields.need_group("webhook_endpoint"), "url")
     description = fields.text("description") or ""
     metadata = merged_metadata(fields)
-    include = fields.texts("include")
+    include = _include(fields, ADDRESS, SECRET)
     fields.ignore("snapshot_api_version", "events_from")
     fields.finish()
     place = _new_destination(world, name, events, payload or "thin", url=url)
@@ -132,7 +134,7 @@ def create_destination(world: World, call: Call) -> Json:
 
 def list_destinations(world: World, call: Call) -> Json:
     """List v2 event destinations, newest first; there are never enough for a second page."""
-    include = call.fields.texts("include")
+    include = _include(call.fields, ADDRESS)
     call.fields.ignore("limit", "page")
     call.fields.finish()
     rows = [_shown(world, place, include) for place in reversed(world.table(DESTINATION).values())]
@@ -141,7 +143,7 @@ def list_destinations(world: World, call: Call) -> Json:
 
 def retrieve_destination(world: World, call: Call) -> Json:
     """Return one v2 event destination."""
-    include = call.fields.texts("include")
+    include = _include(call.fields, ADDRESS)
     call.fields.finish()
     return _shown(world, world.find(DESTINATION, call.id), include)
 
@@ -156,7 +158,6 @@ def delete_destination(world: World, call: Call) -> Json:
 
 def disable_destination(world: World, call: Call) -> Json:
     """Stop sending to a v2 event destination."""
-    call.fields.ignore("include")
     call.fields.finish()
     place = world.find(DESTINATION, call.id)
     place.update(
@@ -167,7 +168,6 @@ def disable_destination(world: World, call: Call) -> Json:
 
 def enable_destination(world: World, call: Call) -> Json:
     """Send to a v2 event destination again."""
-    call.fields.ignore("include")
     call.fields.finish()
     place = world.find(DESTINATION, call.id)
     place.pop("status_details", None)
@@ -224,11 +224,19 @@ def _shown(world: World, place: Json, include: list[str]) -> Json:
     """Add the fields that v2 shows only on request."""
     note = world.note(place["id"])
     hook = {}
-    if "webhook_endpoint.url" in include:
+    if ADDRESS in include:
         hook["url"] = note["url"]
-    if "webhook_endpoint.signing_secret" in include:
+    if SECRET in include:
         hook["signing_secret"] = note["secret"]
     return {**place, "webhook_endpoint": hook} if hook else place
+
+
+def _include(fields: Fields, *known: str) -> list[str]:
+    """Read which fields v2 is to show that it else keeps back; the secret only where the destination is made."""
+    include = fields.texts("include")
+    if not set(include) <= set(known):
+        raise ParameterRefusal(f"Invalid include: must be one of {', '.join(known)}", param="include")
+    return include
 
 
 def _event_types(fields: Fields) -> list[str]:

@@ -29,6 +29,7 @@ UNIQUE_S = DAY_S
 """How long an identifier stays taken: "a rolling period of at least 24 hours", here exactly that."""
 CANCELLABLE_S = DAY_S
 SESSION_S = 15 * 60
+ERROR_PAGES = "https://docs.stripe.com/error-codes"
 STREAM_BATCH = 100
 VALUE = re.compile(r"-?\d{1,15}(\.\d{1,12})?")
 MAX_SAMPLES = 5
@@ -123,7 +124,8 @@ def check_session(world: World, token: str) -> None:
     if note is None or "expires_at" not in note:
         raise Unauthenticated("Invalid meter event session token.")
     if world.clock.now() >= note["expires_at"]:
-        raise SessionExpired(stripe_code="billing_meter_event_session_expired")
+        code = "billing_meter_event_session_expired"
+        raise SessionExpired(stripe_code=code, extra={"doc_url": f"{ERROR_PAGES}/{code}"})
 
 
 def create_stream(world: World, call: Call) -> Json:

@@ -8,6 +8,7 @@ same key (docs.stripe.com/api/idempotent_requests).
 from typing import Any, ClassVar
 
 ORDINARY_KINDS = {"invalid_request_error", "api_error"}
+NOT_FOUND = 404
 
 
 class Refusal(Exception):
@@ -53,7 +54,7 @@ class Refusal(Exception):
         error: dict[str, Any] = {"code": self.stripe_code or self.kind, "message": self.message}
         if self.kind not in ORDINARY_KINDS:
             error["type"] = self.kind
-        return {"error": error}
+        return {"error": error | self.extra}
 
 
 class ParameterRefusal(Refusal):
@@ -69,6 +70,13 @@ class NoSuchObject(Refusal):
         super().__init__(
             f"No such {kind}: '{identifier}'", param=param, stripe_code="resource_missing", status=status
         )
+
+    def body_v2(self) -> dict[str, Any]:
+        """Write v2's error object, in which an object that the path names is ``not_found``."""
+        body = super().body_v2()
+        if self.http_status == NOT_FOUND:
+            body["error"]["code"] = "not_found"
+        return body
 
 
 class Unauthenticated(Refusal):

@@ -70,12 +70,13 @@ class Router:
     """Finds the route of a request; literal paths win over those with ids."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        ordered = sorted(routes, key=lambda route: route.path.count("{"))
-        self._routes = [(route, re.compile(_pattern(route.path))) for route in ordered]
+        self.routes = tuple(sorted(routes, key=lambda route: route.path.count("{")))
+        """Everything that can be asked for."""
+        self._patterns = [(route, re.compile(_pattern(route.path))) for route in self.routes]
 
     def find(self, method: str, path: str) -> tuple[Route, tuple[str, ...]]:
         """Return the route and the ids in the path; ``UnknownUrl`` if there is none."""
-        for route, pattern in self._routes:
+        for route, pattern in self._patterns:
             match = pattern.fullmatch(path)
             if match and route.method == method:
                 return route, match.groups()

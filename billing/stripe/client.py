@@ -38,6 +38,8 @@ NO_METER_TEXTS = ("No active meter", "No meter found", "No such meter")
 DUPLICATE_CODES = frozenset({"duplicate_meter_event"})
 NO_METER_CODES = frozenset({"no_meter", "archived_meter"})
 NO_CUSTOMER_CODES = frozenset({"meter_event_customer_not_found"})
+MISSING_CODES = frozenset({"resource_missing", "not_found"})
+"""What v1 and v2 call an object that is not there."""
 TIMESTAMP_CODES = frozenset({"timestamp_in_future", "timestamp_too_far_in_past"})
 
 REFUSALS = range(400, 500)
@@ -128,7 +130,7 @@ def _refusal(answer: Answer, text: str) -> type[StripeError]:
         return StripeNoCustomer
     if code in TIMESTAMP_CODES:
         return StripeTimestampRefused
-    if code == "resource_missing":
+    if code in MISSING_CODES:
         return StripeMissing
     return StripeRefused
 

@@ -55,6 +55,7 @@ def invalid(message, code=None, **headers):
         (invalid("No such customer: 'cus_1'", "resource_missing"), StripeNoCustomer, Effect.NONE),
         (invalid("x", "meter_event_customer_not_found"), StripeNoCustomer, Effect.NONE),
         (invalid("No such price: 'p'", "resource_missing"), StripeMissing, Effect.NONE),
+        (invalid("No such event: 'evt_1'", "not_found"), StripeMissing, Effect.NONE),
         (invalid("No active meter found with event name x."), StripeNoMeter, Effect.NONE),
         (invalid("x", "archived_meter"), StripeNoMeter, Effect.NONE),
         (invalid("x", "timestamp_too_far_in_past"), StripeTimestampRefused, Effect.NONE),
