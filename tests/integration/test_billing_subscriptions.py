@@ -63,6 +63,8 @@ async def test_amounts_are_exact_in_stripes_minor_units(shop):
     }
     assert Decimal(amounts["nusagate_basic_idr_flat_999900"]) == 999_900
     assert Decimal(amounts["nusagate_pro_idr_flat_14999900"]) == 14_999_900
+    assert Decimal(amounts["nusagate_basic_usd_flat_99"]) == 99
+    assert Decimal(amounts["nusagate_pro_usd_flat_999"]) == 999
     assert Decimal(amounts["nusagate_payg_idr_metered_0.1"]) == Decimal("0.1")
     assert Decimal(amounts["nusagate_payg_usd_metered_0.0001"]) == Decimal("0.0001")
 
@@ -136,6 +138,7 @@ async def test_only_plans_with_a_price_are_sold(shop, sari, plan, error):
 
 
 async def test_a_flat_plan_is_not_sold_in_a_currency_without_a_price(shop):
+    await shop.db.execute("DELETE FROM plan_price WHERE currency = 'usd'")
     account = await accounts.create(
         shop.db, shop.clock, email="usd@example.com", plan_id="free", currency=Currency.USD
     )

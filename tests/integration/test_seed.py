@@ -67,6 +67,14 @@ async def test_the_shipped_plans_are_those_of_the_contract(seeded):
         None,
         None,
     ]
+    assert [plan.monthly_price_micro.get(Currency.USD) for plan in plans] == [
+        0,
+        990_000,
+        3_990_000,
+        9_990_000,
+        None,
+        None,
+    ]
 
 
 async def test_seeding_twice_changes_nothing_and_tells_nobody(seeded, clock, database_url):

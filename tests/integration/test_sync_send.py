@@ -1,13 +1,18 @@
 """Sending: whatever Stripe and the network do, an event is counted once, and an operator sees what is stuck."""
 
+import random
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from billing.jobs import StripeWork
+from billing.settings import StripeLimits
+from billing.stripe.client import Stripe
 from billing.stripe.money import STRIPE_MONEY
 from billing.sync import service, store, worker
 from billing.sync.model import BatchNotFound, BatchNotRetryable, BatchState, Verdict
+from billing.sync.sender import Sender
 from gateway.ids import uuid7
 from gateway.units import Currency
 from tests.plugins.billing import counted, outbox_units, pay_by_use, spend_exactly
@@ -58,7 +63,6 @@ async def test_usage_arrives_and_is_counted_once(seeded, sandbox, sync, consumer
         {"kind": "reject", "status": 409},
         {"kind": "reset"},
         {"kind": "commit_then_drop"},
-        {"kind": "slow_body", "wait_s": 1.5},
     ],
     ids=lambda fault: f"{fault['kind']}-{fault.get('status', '')}{fault.get('retry_after_s', '')}",
 )
@@ -73,6 +77,21 @@ async def test_after_a_fault_the_same_event_is_sent_again(seeded, sandbox, sync,
         before["identifier"],
         before["idempotency_key"],
     )
+    assert len({request["idempotency_key"] for request in events_posted(sandbox)}) == 1
+    assert counted(sandbox, consumer) == 7
+
+
+async def test_an_answer_that_is_not_waited_for_is_asked_for_again(
+    seeded, clock, sandbox, sync, *, stripe_settings, consumer
+):
+    await spend_exactly(seeded, consumer, TEN, 7 * UNIT)
+    sandbox.faults({"kind": "slow_body", "wait_s": 5, "path": EVENTS})
+    hasty = msgspec.structs.replace(stripe_settings, limits=StripeLimits(stripe_timeout_s=1))
+    client = Stripe(hasty)
+    sender = Sender(seeded, clock, client, hasty, dice=random.Random(1))
+    assert (await worker.run(seeded, clock, sender, cutoff=TEN + timedelta(hours=1))).waiting == 1
+    await client.close()
+    assert (await sync(timedelta(minutes=1))).accepted == 1
     assert len({request["idempotency_key"] for request in events_posted(sandbox)}) == 1
     assert counted(sandbox, consumer) == 7
 
