@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 MANNER = re.compile(rb"\[\[rude ([a-z_]+)\]\]")
+HELD_AT_MOST_S = 60
 SECRET_DETAIL = (
     "KeyError at /opt/models/server.py line 12, api_base http://10.1.2.3:9000, token sk-upstream-123"
 )
@@ -93,7 +94,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         with contextlib.suppress(OSError):
             while True:
-                self.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+                self._event(chunk)
+
+    def held(self) -> None:
+        """A stream whose end waits until the test lets it go."""
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        self._event({"choices": [{"index": 0, "delta": {"content": "There."}, "finish_reason": None}]})
+        self.server.let_go.acquire(timeout=HELD_AT_MOST_S)
+        self._event(
+            {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": ANSWER["usage"]}
+        )
+        self.wfile.write(b"data: [DONE]\n\n")
 
     def garbled(self) -> None:
         """Not HTTP at all."""
@@ -116,6 +131,9 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_arguments: object) -> None:
         """Say nothing."""
 
+    def _event(self, chunk: dict[str, object]) -> None:
+        self.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+
     def _reply(self, status: int, body: bytes, *, content_type: str = "application/json") -> None:
         self.send_response_only(status)
         for name, value in TELLING_HEADERS.items():
@@ -132,6 +150,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.seen: list[Seen] = []
+        self.let_go = threading.Semaphore(0)
 
     def handle_error(self, *_arguments: object) -> None:
         """A gateway that hangs up on us is no news."""
@@ -148,6 +167,10 @@ class RudeUpstream:
         """What one request of the gateway looked like, as often as it came."""
         digits = request_id.removeprefix("req_")
         return [seen for seen in self._server.seen if seen.headers.get("x-request-id") == digits]
+
+    def let_one_go(self) -> None:
+        """Let one stream that is held come to its end."""
+        self._server.let_go.release()
 
     @property
     def paths(self) -> set[str]:

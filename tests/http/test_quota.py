@@ -191,11 +191,12 @@ async def test_a_short_limit_is_refused_with_its_name_and_a_time_to_wait(http, p
 
 
 @BOTH
-async def test_one_request_at_once_means_one(http, people, path):
+async def test_one_request_at_once_means_one(http, people, rude_upstream, path):
     sari = await people.join("sari", limits={CONCURRENCY: 1})
-    body = body_of(path, "Halo [[sim output=3 pace_ms=50]]", stream=True)
+    body = body_of(path, "[[rude held]]", model="rude", stream=True)
     with http.stream("POST", path, json=body, headers=bearer(sari)) as first:
         refused = ask(http, sari, path, "Halo")
+        rude_upstream.let_one_go()
         first.read()
     assert (refused.status, refused.json["error"]["limit"]) == (429, "concurrency")
     assert 1 <= int(refused.headers["retry-after"]) <= 60
