@@ -2,6 +2,7 @@
 
 import os
 import time
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 RANDOM_BITS = 80
@@ -9,6 +10,8 @@ RANDOM_MASK = (1 << RANDOM_BITS) - 1
 FIXED_BITS = 0xF << 76 | 0b11 << 62
 VERSION_7 = 0x7 << 76 | 0b10 << 62
 """The bits of a UUID that say what it is, and what they say: version 7 in the variant of RFC 9562."""
+
+UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 DRAW_BYTES = 4_096
 SHARE_BYTES = 16
@@ -33,6 +36,12 @@ def uuid7() -> UUID:
     unix_ms = time.time_ns() // 1_000_000
     random = int.from_bytes(_random_share(), "big") & RANDOM_MASK
     return UUID(int=unix_ms << RANDOM_BITS | random & ~FIXED_BITS | VERSION_7)
+
+
+def uuid7_floor(moment: datetime) -> UUID:
+    """Return what is not above any version 7 UUID of a moment and above all of the moments before it."""
+    unix_ms = max(0, (moment - UNIX_EPOCH) // timedelta(milliseconds=1))
+    return UUID(int=unix_ms << RANDOM_BITS)
 
 
 def request_label(request_id: UUID) -> str:

@@ -2,10 +2,11 @@
 
 from collections.abc import Awaitable, Callable
 
+from gateway.clock import SystemClock
 from gateway.db.pool import Pool
 from gateway.http import store as idempotency_store
 from gateway.ledger import store as ledger_store
-from gateway.ledger.service import verify
+from gateway.ledger.service import Verifier
 from gateway.metering.sweeper import Sweeper
 from gateway.refusals import store as refusal_store
 from gateway.responses import store as responses_store
@@ -24,7 +25,7 @@ def gateway_jobs(limits: Limits) -> list[Job[Pool]]:
     """List the jobs that a worker runs for the gateway."""
     return [
         Job("sweep", SWEEP_EVERY_S, Sweeper(limits).sweep),
-        Job("verify", VERIFY_EVERY_S, verify),
+        Job("verify", VERIFY_EVERY_S, Verifier(SystemClock()).run),
         Job("partitions", HOUR_S, lambda db: ledger_store.ensure_partitions(db, PARTITION_MONTHS)),
         Job("responses", HOUR_S, lambda db: _clear(lambda: responses_store.delete_expired(db, PAGE))),
         Job(

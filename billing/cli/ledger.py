@@ -1,5 +1,6 @@
 """What billing adds to ``nusagate ledger``: its own invariants to ``verify``, and adjusting by hand."""
 
+from collections.abc import Callable
 from uuid import UUID
 
 import msgspec
@@ -8,12 +9,13 @@ import rich_click as click
 from billing.adjustments import service as adjustments
 from billing.adjustments.model import Adjusted, Adjustment
 from billing.caps.model import MICRO_TO_PICO
-from billing.cli.parameters import DRY_RUN, SIGNED_AMOUNT_TYPE, account_option, reason_text
+from billing.cli.parameters import DRY_RUN, MONTH_TYPE, SIGNED_AMOUNT_TYPE, account_option, reason_text
 from billing.credit import service as credit
 from billing.sync import service as sync
 from gateway.cli.audit import keep
-from gateway.cli.output import emit, json_option
+from gateway.cli.output import emit, json_option, waiting
 from gateway.cli.session import CLOCK, connected, operator, transacted
+from gateway.clock import Month
 from gateway.db.pool import Connection
 from gateway.ids import uuid7
 from gateway.ledger import service as ledger
@@ -22,10 +24,14 @@ from gateway.plans.model import LIMIT_MAX
 
 
 @click.command(epilog="Example: nusagate ledger verify --json")
+@click.option(
+    "--month", type=MONTH_TYPE, help="Only what is checked by months, in this one; everything by default."
+)
 @json_option
-def verify(*, as_json: bool) -> int:
-    """Check every invariant; exit status 1 when one does not hold."""
-    checks = connected(_verify)
+def verify(*, month: Month | None, as_json: bool) -> int:
+    """Check every invariant, month by month; exit status 1 when one does not hold."""
+    with waiting() as say:
+        checks = connected(lambda db: _verify(db, month, say))
     ok = all(check.ok for check in checks)
     emit({"ok": ok, "checks": [msgspec.to_builtins(check) for check in checks]}, as_json=as_json)
     return 0 if ok else 1
@@ -81,5 +87,9 @@ def adjust(
     emit(msgspec.to_builtins(transacted(work)), as_json=as_json, note=None if apply_ else DRY_RUN)
 
 
-async def _verify(db: Connection) -> list[InvariantCheck]:
-    return [*await ledger.verify(db), *await sync.verify(db), await credit.verify(db)]
+async def _verify(db: Connection, month: Month | None, say: Callable[[str], None]) -> list[InvariantCheck]:
+    checks = await ledger.verify(db, month=month, begin=say)
+    if month is None:
+        say("batches and credit")
+        checks += [*await sync.verify(db), await credit.verify(db)]
+    return checks

@@ -1,6 +1,7 @@
 """What a command prints: exactly one JSON document with ``--json``, and something friendly without."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -29,6 +30,13 @@ def emit(document: Mapping[str, Any], *, as_json: bool, note: str | None = None)
     console.print(_pairs(document))
     if note:
         console.print(Text(note, style="yellow"))
+
+
+@contextmanager
+def waiting() -> Iterator[Callable[[str], None]]:
+    """Say on a terminal what is being waited for, in one line that goes away; say nothing to a pipe."""
+    with Console(stderr=True).status("") as status:
+        yield lambda text: status.update(Text(text))
 
 
 def _render(value: Any) -> RenderableType:

@@ -16,7 +16,6 @@ from gateway.cli.session import command_environment, connected
 from gateway.clock import Month, month_start
 from gateway.db.pool import Connection
 from gateway.errors import InvalidValue
-from gateway.ledger import service as ledger_service
 from gateway.ledger import store as ledger_store
 from gateway.ledger.model import Entry
 from gateway.quota import service as quota_service
@@ -72,16 +71,6 @@ def export(*, account_id: UUID | None, period: str | None, form: str, _json: boo
         await _write_all(ledger_store.export(db, account_id=account_id, period=month), write)
 
     connected(read)
-
-
-@ledger.command(epilog="Example: nusagate ledger verify --json")
-@json_option
-def verify(*, as_json: bool) -> int:
-    """Check every invariant; exit status 1 when one does not hold."""
-    checks = connected(ledger_service.verify)
-    ok = all(check.ok for check in checks)
-    emit({"ok": ok, "checks": [msgspec.to_builtins(check) for check in checks]}, as_json=as_json)
-    return 0 if ok else 1
 
 
 @click.group(epilog="Example: nusagate usage show --account 0198c0de-0000-7000-8000-000000000000 --by day")

@@ -1,11 +1,15 @@
 """What one request ended as, in the words that the ledger keeps for ever."""
 
+from collections.abc import Iterable
+from datetime import datetime
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
+from gateway.clock import Month, month_end, month_of, month_start
 from gateway.units import AmountPico, TokenCounts
 
 JSON_NULL = msgspec.Raw(b"null")
@@ -161,3 +165,30 @@ class InvariantCheck(msgspec.Struct, frozen=True, kw_only=True):
     ok: bool
     violations: int
     detail: str
+
+
+class Span(msgspec.Struct, frozen=True):
+    """A part of all time, from ``start`` up to and without ``end``; without one it has no such bound."""
+
+    start: datetime | None
+    end: datetime | None
+
+    def __str__(self) -> str:
+        """Name the month, or what is before, between or after months."""
+        if self.start is None:
+            return f"before {month_of(self.end)}" if self.end else "all time"
+        first = month_of(self.start)
+        if self.end is None:
+            return f"from {first}"
+        return first if self.end == month_end(first) else f"{first} to {month_of(self.end)}"
+
+
+def span_of(month: Month) -> Span:
+    """Return the span of a month; ``ValueError`` if the text is not ``YYYY-MM``."""
+    return Span(month_start(month), month_end(month))
+
+
+def divide_time(months: Iterable[Month]) -> list[Span]:
+    """Cut all of time into these months and what is before, between and after them, so that nothing falls outside."""
+    cuts = sorted({cut for month in months for cut in (month_start(month), month_end(month))})
+    return [Span(start, end) for start, end in pairwise([None, *cuts, None])]

@@ -204,47 +204,56 @@ WHERE account_id = $1 AND day >= ($2::timestamptz AT TIME ZONE 'UTC')::date
 GROUP BY 1, 2 ORDER BY 1, 2;
 
 -- verify_one_entry_a_request
--- Requests that were settled without exactly one usage entry (I1, I3).
+-- Requests of a month that were settled without exactly one usage entry (I1, I3).
 SELECT count(*) FROM (
     SELECT i.request_id FROM request_intent i
     LEFT JOIN ledger_entry e ON e.request_id = i.request_id AND e.kind = 'usage' AND e.occurred_at = i.admitted_at
-    WHERE i.state <> 'open'
+        AND e.occurred_at >= $1::text::timestamptz AND e.occurred_at < $2::text::timestamptz
+    WHERE i.state <> 'open' AND i.admitted_at >= $1::text::timestamptz AND i.admitted_at < $2::text::timestamptz
     GROUP BY i.request_id, i.state
     HAVING count(e.entry_id) <> CASE i.state WHEN 'settled' THEN 1 ELSE 0 END
 ) AS broken;
 
 -- verify_no_double_entry
--- Requests with more than one usage entry, whatever partition it is in (I3).
+-- Requests with more than one usage entry, whatever partition they are in (I3). Ids begin with their time, so those that
+-- were made in the month are a range of the index of every partition.
 SELECT count(*) FROM (
-    SELECT request_id FROM ledger_entry WHERE kind = 'usage' GROUP BY request_id HAVING count(*) > 1
+    SELECT request_id FROM ledger_entry WHERE kind = 'usage' AND request_id >= $1 AND request_id <= $2
+    GROUP BY request_id HAVING count(*) > 1
 ) AS broken;
 
 -- verify_used
--- Counters whose used tokens are not the sum of the ledger's entries (I6).
-SELECT count(*) FROM (
-    SELECT c.account_id, c.subject_id, c.period, c.used_tokens FROM quota_counter c
-    LEFT JOIN LATERAL (
-        SELECT COALESCE(sum(e.quota_tokens), 0) AS tokens FROM ledger_entry e
-        WHERE e.account_id = c.account_id
-          AND CASE WHEN length(c.period) = 7 THEN e.period = c.period
-              ELSE to_char(e.occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') = c.period END
-          AND (c.subject_id = c.account_id OR e.key_id = c.subject_id)
-    ) l ON true
-    WHERE c.used_tokens <> l.tokens
-) AS broken;
+-- Counters of a month and its days whose used tokens are not the sum of the ledger's entries (I6).
+WITH used AS MATERIALIZED (
+    SELECT account_id, key_id, period, (occurred_at AT TIME ZONE 'UTC')::date AS day, sum(quota_tokens) AS tokens
+    FROM ledger_entry
+    WHERE occurred_at >= $1::text::timestamptz AND occurred_at < $2::text::timestamptz
+    GROUP BY 1, 2, 3, 4
+),
+sums AS (
+    SELECT u.account_id, s.subject_id, s.period, sum(u.tokens) AS tokens
+    FROM used u
+    CROSS JOIN LATERAL (
+        VALUES (u.account_id, u.period), (u.key_id, u.period), (u.account_id, u.day::text), (u.key_id, u.day::text)
+    ) AS s(subject_id, period)
+    GROUP BY 1, 2, 3
+)
+SELECT count(*) FROM quota_counter c LEFT JOIN sums s USING (account_id, subject_id, period)
+WHERE c.used_tokens <> COALESCE(s.tokens, 0)
+    AND c.period COLLATE "C" >= left($1, 7) AND c.period COLLATE "C" < left($2, 7);
 
 -- verify_held
 -- Counters whose held tokens are not the sum of the open requests (I6).
-SELECT count(*) FROM (
-    SELECT c.account_id FROM quota_counter c
-    LEFT JOIN LATERAL (
-        SELECT COALESCE(sum(i.reserved_tokens), 0) AS tokens FROM request_intent i
-        WHERE i.state = 'open' AND i.account_id = c.account_id
-          AND (CASE WHEN length(c.period) = 7 THEN i.period ELSE i.day END) = c.period
-          AND (c.subject_id = c.account_id OR i.key_id = c.subject_id)
-    ) l ON true
-    WHERE c.held_tokens <> l.tokens
-) AS broken;
+WITH held AS MATERIALIZED (
+    SELECT i.account_id, s.subject_id, s.period, sum(i.reserved_tokens) AS tokens
+    FROM request_intent i
+    CROSS JOIN LATERAL (
+        VALUES (i.account_id, i.period), (i.key_id, i.period), (i.account_id, i.day), (i.key_id, i.day)
+    ) AS s(subject_id, period)
+    WHERE i.state = 'open' GROUP BY 1, 2, 3
+)
+SELECT count(*) FROM quota_counter c LEFT JOIN held h USING (account_id, subject_id, period)
+WHERE c.held_tokens <> COALESCE(h.tokens, 0);
 
 -- verify_in_flight
 -- Gates whose requests in flight are not the open requests (I6).
@@ -282,54 +291,98 @@ SELECT (
 );
 
 -- verify_period_totals
--- Period totals that are not the sum of the ledger (I6).
-SELECT count(*) FROM account_period_total t
+-- Totals of a month that are not the sum of the ledger (I6).
+SELECT count(*) FROM (
+    SELECT account_id, period, currency, quota_tokens, amount_pico, billable_pico FROM account_period_total
+    WHERE period COLLATE "C" >= left($1, 7) AND period COLLATE "C" < left($2, 7)
+) t
 FULL JOIN (
     SELECT account_id, period, currency, sum(quota_tokens) AS quota_tokens, sum(amount_pico) AS amount_pico,
         COALESCE(sum(amount_pico) FILTER (WHERE billable), 0) AS billable_pico
-    FROM ledger_entry GROUP BY 1, 2, 3
+    FROM ledger_entry
+    WHERE occurred_at >= $1::text::timestamptz AND occurred_at < $2::text::timestamptz
+    GROUP BY 1, 2, 3
 ) l USING (account_id, period, currency)
 WHERE t.quota_tokens IS DISTINCT FROM l.quota_tokens OR t.amount_pico IS DISTINCT FROM l.amount_pico
     OR t.billable_pico IS DISTINCT FROM l.billable_pico;
 
 -- verify_hourly
--- Accounts whose hourly read model does not add up to the ledger.
+-- Hours of accounts in a month whose read model does not add up to the ledger (I6).
 SELECT count(*) FROM (
-    SELECT account_id, currency, sum(input_tokens + output_tokens) AS tokens, sum(amount_pico) AS amount_pico
-    FROM usage_hourly GROUP BY 1, 2
+    SELECT account_id, hour, currency, sum(input_tokens + output_tokens) AS tokens, sum(amount_pico) AS amount_pico
+    FROM usage_hourly
+    WHERE hour >= $1::text::timestamptz AND hour < $2::text::timestamptz
+    GROUP BY 1, 2, 3
 ) h
 FULL JOIN (
-    SELECT account_id, currency, sum(quota_tokens) AS tokens, sum(amount_pico) AS amount_pico
-    FROM ledger_entry GROUP BY 1, 2
-) l USING (account_id, currency)
+    SELECT account_id, date_trunc('hour', occurred_at, 'UTC') AS hour, currency, sum(quota_tokens) AS tokens,
+        sum(amount_pico) AS amount_pico
+    FROM ledger_entry
+    WHERE occurred_at >= $1::text::timestamptz AND occurred_at < $2::text::timestamptz
+    GROUP BY 1, 2, 3
+) l USING (account_id, hour, currency)
 WHERE COALESCE(h.tokens, 0) <> COALESCE(l.tokens, 0) OR COALESCE(h.amount_pico, 0) <> COALESCE(l.amount_pico, 0);
 
 -- verify_outbox
--- Billable entries without their outbox row, and outbox rows without their entry (I3).
-SELECT count(*) FROM (SELECT entry_id, amount_pico FROM ledger_entry WHERE billable AND amount_pico <> 0) e
-FULL JOIN billing_outbox o USING (entry_id)
+-- Billable entries of a month without their outbox row, and outbox rows of a month without their entry (I3).
+SELECT count(*) FROM (
+    SELECT entry_id, amount_pico FROM ledger_entry
+    WHERE billable AND amount_pico <> 0
+        AND occurred_at >= $1::text::timestamptz AND occurred_at < $2::text::timestamptz
+) e
+FULL JOIN (
+    SELECT entry_id, amount_pico FROM billing_outbox
+    WHERE occurred_at >= $1::text::timestamptz AND occurred_at < $2::text::timestamptz
+) o USING (entry_id)
 WHERE e.amount_pico IS DISTINCT FROM o.amount_pico;
 
 -- verify_period
--- Entries whose period is not the UTC month of their admission (I12).
-SELECT count(*) FROM ledger_entry WHERE period <> to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM');
+-- Entries of a month whose period is not the UTC month of their admission (I12).
+SELECT count(*) FROM ledger_entry
+WHERE occurred_at >= $1::text::timestamptz AND occurred_at < $2::text::timestamptz
+    AND period <> to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM');
 
 -- verify_amount
--- Entries whose amount is not tokens times the rates of their price book.
-SELECT count(*) FROM ledger_entry e
-WHERE kind = 'usage' AND amount_pico <> (
-    SELECT COALESCE(sum(t.tokens * COALESCE(own.micro_per_mtok, base.micro_per_mtok)), -1)
-    FROM (VALUES ('input_text', 'input_text', e.input_text_tokens), ('input_cached', 'input_text', e.input_cached_tokens),
-                 ('input_audio', 'input_text', e.input_audio_tokens), ('output_text', 'output_text', e.output_text_tokens),
-                 ('output_reasoning', 'output_text', e.output_reasoning_tokens),
-                 ('output_audio', 'output_text', e.output_audio_tokens)) AS t(class, base_class, tokens)
-    LEFT JOIN price_rate own ON own.book_id = e.book_id AND own.model = e.model AND own.token_class = t.class
-    LEFT JOIN price_rate base ON base.book_id = e.book_id AND base.model = e.model AND base.token_class = t.base_class
-);
+-- Entries of a month whose amount is not tokens times the rates of their price book; a class of tokens that has no rate
+-- costs what its text costs.
+WITH rate AS MATERIALIZED (
+    -- numeric, so that no forged number of tokens can overflow.
+    SELECT book_id, model,
+        COALESCE(input_text, 0) AS input_text, COALESCE(input_cached, input_text, 0) AS input_cached,
+        COALESCE(input_audio, input_text, 0) AS input_audio, COALESCE(output_text, 0) AS output_text,
+        COALESCE(output_reasoning, output_text, 0) AS output_reasoning,
+        COALESCE(output_audio, output_text, 0) AS output_audio
+    FROM (
+        SELECT book_id, model,
+            max(micro_per_mtok) FILTER (WHERE token_class = 'input_text')::numeric AS input_text,
+            max(micro_per_mtok) FILTER (WHERE token_class = 'input_cached')::numeric AS input_cached,
+            max(micro_per_mtok) FILTER (WHERE token_class = 'input_audio')::numeric AS input_audio,
+            max(micro_per_mtok) FILTER (WHERE token_class = 'output_text')::numeric AS output_text,
+            max(micro_per_mtok) FILTER (WHERE token_class = 'output_reasoning')::numeric AS output_reasoning,
+            max(micro_per_mtok) FILTER (WHERE token_class = 'output_audio')::numeric AS output_audio
+        FROM price_rate GROUP BY 1, 2
+    ) own
+)
+SELECT count(*) FROM ledger_entry e LEFT JOIN rate r USING (book_id, model)
+WHERE e.kind = 'usage'
+    AND e.occurred_at >= $1::text::timestamptz AND e.occurred_at < $2::text::timestamptz
+    AND e.amount_pico IS DISTINCT FROM e.input_text_tokens * r.input_text + e.input_cached_tokens * r.input_cached
+        + e.input_audio_tokens * r.input_audio + e.output_text_tokens * r.output_text
+        + e.output_reasoning_tokens * r.output_reasoning + e.output_audio_tokens * r.output_audio;
 
 -- verify_default_partition
 -- Entries that no monthly partition was ready for.
 SELECT count(*) FROM ledger_entry_default;
+
+-- verify_months
+-- The months that have a partition, and those of entries that have none. What belongs to no month is looked at between them.
+SELECT DISTINCT month FROM (
+    SELECT replace(substring(relid::text from '^ledger_entry_([0-9]{4}_[0-9]{2})$'), '_', '-') AS month
+    FROM pg_partition_tree('ledger_entry') WHERE isleaf
+    UNION ALL
+    SELECT to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM') FROM ledger_entry_default
+) m
+WHERE month ~ '^[0-9]{4}-[0-9]{2}$' AND month < '9999' ORDER BY 1;
 
 -- ensure_partitions
 -- Makes the partitions of this month and the months after it.

@@ -1,13 +1,17 @@
 """Settling: the end of every request becomes one committed row before the client sees the end of its answer."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 
+import msgspec
+
+from gateway.clock import Clock, Month, month_of, month_start
 from gateway.db.health import DatabaseHealth
 from gateway.db.pool import UNAVAILABLE, DatabaseUnavailable, Db, Pool, is_poison
 from gateway.errors import NusagateError
 from gateway.ledger import store
-from gateway.ledger.model import InvariantCheck, Settlement
+from gateway.ledger.model import InvariantCheck, Settlement, Span, divide_time, span_of
 from gateway.ledger.spool import Spool, SpoolFailed
 from gateway.runtime import metrics
 from gateway.runtime.batcher import Batcher
@@ -105,18 +109,83 @@ class Ledger:
         ]
 
 
-async def verify(db: Db) -> list[InvariantCheck]:
-    """Check every invariant that the database can show, and publish each as a metric."""
-    checks = []
-    for invariant, query in store.STARRED_CHECKS.items():
-        violations = await store.count_violations(db, query)
-        metrics.ledger_violations.labels(invariant).set(violations)
-        checks.append(
-            InvariantCheck(
-                invariant=invariant,
-                ok=violations == 0,
-                violations=violations,
-                detail=query.removeprefix("verify_"),
-            )
+class Check(msgspec.Struct, frozen=True):
+    """One statement of a verification: an invariant and the span in which it is checked, or all of it."""
+
+    invariant: str
+    span: Span | None
+
+    def __str__(self) -> str:
+        """Name it for whoever waits for it."""
+        return self.invariant if self.span is None else f"{self.span}: {self.invariant}"
+
+
+class Verifier:
+    """The checks as a worker runs them: what is old by turns, so that no run reads the whole ledger.
+
+    A violation stays published until its own month has been read again.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._turn = 0
+        self._found: dict[Check, int] = {}
+
+    async def run(self, db: Db) -> None:
+        """Check this month, the last one, one of the others, and what does not grow; publish each as a metric."""
+        recent = _recent(self._clock.now())
+        spans = divide_time([*await store.months(db), *recent])
+        newest = [span_of(month) for month in recent]
+        others = [span for span in reversed(spans) if span not in newest]
+        asked = _checks([*newest, others[self._turn % len(others)]], whole=True)
+        self._turn += 1
+        self._found = {check: rows for check, rows in self._found.items() if check.span in spans}
+        for check in asked:
+            self._found[check] = await _count(db, check)
+        for invariant, violations in _sums(self._found).items():
+            metrics.ledger_violations.labels(invariant).set(violations)
+
+
+async def verify(
+    db: Db, *, month: Month | None = None, begin: Callable[[str], object] = lambda _: None
+) -> list[InvariantCheck]:
+    """Check every invariant that the database can show, in all of time or in one month only.
+
+    ``begin`` is told of each statement before it runs.
+    """
+    spans = divide_time(await store.months(db)) if month is None else [span_of(month)]
+    found = {}
+    asked = _checks(spans, whole=month is None)
+    for number, check in enumerate(asked, start=1):
+        begin(f"{number} of {len(asked)}, {check}")
+        found[check] = await _count(db, check)
+    return [
+        InvariantCheck(
+            invariant=invariant,
+            ok=violations == 0,
+            violations=violations,
+            detail=store.STARRED_CHECKS[invariant].removeprefix("verify_"),
         )
-    return checks
+        for invariant, violations in _sums(found).items()
+    ]
+
+
+def _checks(spans: Sequence[Span], *, whole: bool) -> list[Check]:
+    in_all = [Check(invariant, None) for invariant in store.WHOLE_CHECKS] if whole else []
+    return [*in_all, *(Check(invariant, span) for span in spans for invariant in store.MONTH_CHECKS)]
+
+
+async def _count(db: Db, check: Check) -> int:
+    return await store.count_violations(db, store.STARRED_CHECKS[check.invariant], check.span)
+
+
+def _sums(found: Mapping[Check, int]) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for check, violations in found.items():
+        sums[check.invariant] = sums.get(check.invariant, 0) + violations
+    return sums
+
+
+def _recent(now: datetime) -> tuple[Month, Month]:
+    month = month_of(now)
+    return month, month_of(month_start(month) - timedelta(days=1))

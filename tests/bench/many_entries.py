@@ -43,8 +43,8 @@ INSERT INTO ledger_entry (
     plan_id, period, input_text_tokens, input_cached_tokens, input_audio_tokens, output_text_tokens,
     output_reasoning_tokens, output_audio_tokens, quota_tokens, currency, book_id, amount_pico, billable,
     usage_source, end_reason, duration_ms, first_byte_ms)
-SELECT uuidv7(), uuidv7(), 'usage', d.at, d.at + make_interval(secs => d.took_ms / 1000.0), d.account_id, d.key_id,
-    d.model, 'responses', 'fixed', d.end_user, d.plan_id, to_char(d.at AT TIME ZONE 'UTC', 'YYYY-MM'),
+SELECT uuidv7(d.at - clock_timestamp()), uuidv7(d.at - clock_timestamp()), 'usage', d.at,
+    d.at + make_interval(secs => d.took_ms / 1000.0), d.account_id, d.key_id, d.model, 'responses', 'fixed', d.end_user, d.plan_id, to_char(d.at AT TIME ZONE 'UTC', 'YYYY-MM'),
     d.fresh, d.cached, 0, d.written, 0, 0, d.fresh + d.cached + d.written, 'idr', i.book_id,
     (d.fresh + d.cached) * i.micro_per_mtok + d.written * o.micro_per_mtok, false, d.source, d.end_reason,
     d.took_ms, d.took_ms / 5

@@ -7,11 +7,12 @@ from prometheus_client import generate_latest
 
 from gateway.accounts import service as accounts
 from gateway.accounts.model import LimitName
+from gateway.clock import Month, SystemClock, month_of
 from gateway.ids import uuid7
 from gateway.jobs import gateway_jobs
-from gateway.ledger.model import Charge, EndReason, UsageSource
+from gateway.ledger.model import Charge, EndReason, UsageSource, divide_time
 from gateway.ledger.service import Ledger, verify
-from gateway.ledger.store import STARRED_CHECKS
+from gateway.ledger.store import STARRED_CHECKS, WHOLE_CHECKS, months
 from gateway.metering.meter import Meter
 from gateway.prices.service import BookCache
 from gateway.quota.model import ReserveRequest
@@ -100,13 +101,148 @@ async def test_a_limit_that_was_lowered_and_let_nobody_in_since_is_not_broken(bo
     assert "I5 no account is above its limit" not in await broken(books)
 
 
+OF_AN_OLD_MONTH = {
+    "a usage entry twice, in two months": (
+        "I3 no request has two entries",
+        """INSERT INTO ledger_entry SELECT (json_populate_record(e, json_build_object('entry_id', gen_random_uuid(),
+            'occurred_at', '2026-03-15T12:00:00Z', 'period', '2026-03'))).* FROM ledger_entry e
+            WHERE kind = 'usage' AND occurred_at = (SELECT max(occurred_at) FROM ledger_entry)""",
+    ),
+    "a counter of a month": ("I6 used equals the ledger", "UPDATE quota_counter SET used_tokens = 7 WHERE period = '2026-03'"),
+    "a counter of a day": ("I6 used equals the ledger", "UPDATE quota_counter SET used_tokens = 7 WHERE period = '2026-03-15'"),
+    "a counter of a month without entries": (
+        "I6 used equals the ledger",
+        "UPDATE quota_counter SET period = '2019-07' WHERE period = '2026-03'",
+    ),
+    "a total": ("I6 period totals equal the ledger", "UPDATE account_period_total SET amount_pico = 0 WHERE period = '2026-03'"),
+    "a total of a month without entries": (
+        "I6 period totals equal the ledger",
+        "INSERT INTO account_period_total SELECT account_id, '2031-01', currency, 1, 1, 1, 2, 1, 1 FROM account",
+    ),
+    "an hour": ("I6 hourly usage equals the ledger", "UPDATE usage_hourly SET input_tokens = 0 WHERE hour < '2026-04-01T00:00:00Z'"),
+    "an hour of another month, with the right sum": (
+        "I6 hourly usage equals the ledger",
+        "UPDATE usage_hourly SET hour = '2026-04-02T00:00:00Z' WHERE hour < '2026-04-01T00:00:00Z'",
+    ),
+    "an hour of a month without entries": (
+        "I6 hourly usage equals the ledger",
+        "UPDATE usage_hourly SET hour = '1996-01-01T00:00:00Z' WHERE hour < '2026-04-01T00:00:00Z'",
+    ),
+    "an entry that says another month": (
+        "I12 period is the month of admission",
+        "UPDATE ledger_entry SET period = '2026-05' WHERE period = '2026-03'",
+    ),
+    "an amount": ("amount is tokens times rate", "UPDATE ledger_entry SET amount_pico = amount_pico + 1 WHERE period = '2026-03'"),
+    "a row for Stripe": ("I3 outbox equals billable entries", "UPDATE billing_outbox SET amount_pico = 1 WHERE occurred_at < '2026-04-01'"),
+    "a request without its entry": (
+        "I1 one entry for each settled request",
+        "UPDATE request_intent SET admitted_at = admitted_at + interval '1 second' WHERE admitted_at < '2026-04-01T00:00:00Z'",
+    ),
+}  # fmt: skip
+"""What is wrong in March 2026, in words, and what convicts it."""
+
+IN_MARCH = (
+    "json_build_object('occurred_at', '2026-03-15T12:00:00Z', 'admitted_at', '2026-03-15T12:00:00Z', "
+    "'period', '2026-03', 'day', '2026-03-15', 'hour', '2026-03-15T12:00:00Z', "
+    "'request_id', '019cf151-1800-7000-8000-000000000000', 'entry_id', '019cf151-1800-7000-8000-000000000001')"
+)
+SETTLED = {
+    "request_intent": "state = 'settled'",
+    "ledger_entry": "true",
+    "account_period_total": "true",
+    "usage_hourly": "true",
+    "billing_outbox": "true",
+}
+COPIED_TO_MARCH = [
+    f"INSERT INTO {table} SELECT (json_populate_record(t, {IN_MARCH})).* FROM {table} t WHERE {which}"
+    for table, which in SETTLED.items()
+] + [
+    """INSERT INTO quota_counter SELECT account_id, subject_id, p, used_tokens, 0 FROM quota_counter,
+        (VALUES (7, '2026-03'), (10, '2026-03-15')) AS v(long, p) WHERE long = length(period)"""
+]  # fmt: skip
+"""What is settled, again in March 2026, in a request of its own."""
+
+
+@pytest.fixture
+async def old_books(books):
+    """The same books, with a settled request in a month of its own partition too; there is none for a month between."""
+    await books.execute("SELECT ensure_ledger_partitions('2026-03-01T00:00:00Z', 1)")
+    async with books.acquire() as connection, connection.transaction():
+        for statement in COPIED_TO_MARCH:
+            await connection.execute(statement)
+    yield books
+    await books.execute("DROP TABLE ledger_entry_2026_03")
+
+
+async def test_good_books_of_two_months_are_convicted_of_nothing(old_books):
+    assert await broken(old_books) == set()
+
+
+@pytest.mark.parametrize("wrong", OF_AN_OLD_MONTH)
+async def test_what_is_wrong_in_an_old_month_is_found(old_books, wrong):
+    invariant, statement = OF_AN_OLD_MONTH[wrong]
+    async with old_books.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(FORGED + statement)
+        found = await broken(connection)
+        await transaction.rollback()
+    assert invariant in found
+
+
+async def test_one_month_is_checked_alone(old_books):
+    await old_books.execute(OF_AN_OLD_MONTH["a total"][1])
+    [wrong] = [check for check in await verify(old_books, month=Month("2026-03")) if not check.ok]
+    assert (wrong.invariant, wrong.violations) == ("I6 period totals equal the ledger", 1)
+    assert all(check.ok for check in await verify(old_books, month=month_of(SystemClock().now())))
+
+
+async def test_every_statement_is_told_before_it_runs(old_books):
+    said = []
+    await verify(old_books, begin=said.append)
+    assert said[0] == f"1 of {len(said)}, {next(iter(WHOLE_CHECKS))}"
+    assert any(text.endswith("2026-03: amount is tokens times rate") for text in said)
+
+
+async def test_the_worker_comes_to_an_old_month_by_turns_and_does_not_forget_what_it_found(old_books):
+    [job] = [job for job in gateway_jobs(Limits()) if job.name == "verify"]
+    await old_books.execute(OF_AN_OLD_MONTH["a total"][1])
+    turns = len(divide_time(await months(old_books))) - 1
+    published_after = []
+    for _ in range(turns):
+        await job.run(old_books)
+        published_after.append(published()["I6 period totals equal the ledger"])
+    assert published_after == sorted(published_after)
+    assert published_after[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("cut", "names"),
+    [
+        ([], ["all time"]),
+        (["2026-03"], ["before 2026-03", "2026-03", "from 2026-04"]),
+        (["2026-12", "2026-03", "2027-01"],
+         ["before 2026-03", "2026-03", "2026-04 to 2026-12", "2026-12", "2027-01", "from 2027-02"]),
+    ],
+)  # fmt: skip
+def test_all_of_time_is_divided_without_a_gap(cut, names):
+    spans = divide_time(cut)
+    assert [str(span) for span in spans] == names
+    assert [span.end for span in spans[:-1]] == [span.start for span in spans[1:]]
+    assert (spans[0].start, spans[-1].end) == (None, None)
+
+
+def published() -> dict[str, float]:
+    lines = re.findall(
+        r'nusagate_ledger_violations\{invariant="([^"]+)"\} ([0-9.]+)', generate_latest(REGISTRY).decode()
+    )
+    return {invariant: float(count) for invariant, count in lines}
+
+
 async def test_the_worker_runs_the_checks_and_publishes_each(books):
     [job] = [job for job in gateway_jobs(Limits()) if job.name == "verify"]
     await books.execute("UPDATE quota_gate SET in_flight = in_flight + 1")
     await job.run(books)
-    lines = re.findall(
-        r'nusagate_ledger_violations\{invariant="([^"]+)"\} ([0-9.]+)', generate_latest(REGISTRY).decode()
-    )
-    published = {invariant: float(count) for invariant, count in lines}
-    assert published.keys() >= STARRED_CHECKS.keys()
-    assert {name for name in STARRED_CHECKS if published[name]} == {"I6 requests in flight"}
+    found = published()
+    assert found.keys() >= STARRED_CHECKS.keys()
+    assert {name for name in STARRED_CHECKS if found[name]} == {"I6 requests in flight"}
