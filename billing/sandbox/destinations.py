@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 from billing.sandbox.clock import rfc3339
 from billing.sandbox.fields import Fields, merged_metadata
 from billing.sandbox.refusals import ParameterRefusal
-from billing.sandbox.routing import Call, Route, page_of
+from billing.sandbox.routing import Call, Route, listed, page_of, page_v2
 from billing.sandbox.state import Json
 from billing.sandbox.world import API_VERSION, World
 
@@ -133,12 +133,10 @@ def create_destination(world: World, call: Call) -> Json:
 
 
 def list_destinations(world: World, call: Call) -> Json:
-    """List v2 event destinations, newest first; there are never enough for a second page."""
+    """List v2 event destinations, newest first."""
     include = _include(call.fields, ADDRESS)
-    call.fields.ignore("limit", "page")
-    call.fields.finish()
     rows = [_shown(world, place, include) for place in reversed(world.table(DESTINATION).values())]
-    return {"data": rows, "next_page_url": None, "previous_page_url": None}
+    return page_v2(rows, call.fields, "/v2/core/event_destinations", listed("include", include))
 
 
 def retrieve_destination(world: World, call: Call) -> Json:

@@ -10,11 +10,10 @@ from typing import Any
 from billing.sandbox.clock import rfc3339
 from billing.sandbox.deliveries import enqueue
 from billing.sandbox.destinations import destinations_for
-from billing.sandbox.routing import Call, Route, created_filter, page_of
+from billing.sandbox.routing import Call, Route, created_filter, listed, page_of, page_v2
 from billing.sandbox.state import Json
 from billing.sandbox.world import API_VERSION, World
 
-V2_PAGE = 20
 URLS = {
     "billing.meter": "/v1/billing/meters/",
     "customer": "/v1/customers/",
@@ -113,19 +112,15 @@ def retrieve_event(world: World, call: Call) -> Json:
 
 def list_thin_events(world: World, call: Call) -> Json:
     """List v2 events, newest first, of one object if asked."""
-    object_id, types = call.fields.text("object_id"), set(call.fields.texts("types"))
-    limit = call.fields.integer("limit") or V2_PAGE
-    start = call.fields.integer("page") or 0
-    call.fields.finish()
+    object_id, types = call.fields.text("object_id"), call.fields.texts("types")
     rows = [
         event
         for event in reversed(world.table("v2.core.event").values())
         if (object_id is None or event.get("related_object", {}).get("id") == object_id)
         and (not types or event["type"] in types)
     ]
-    following = start + limit
-    next_url = f"/v2/core/events?page={following}&limit={limit}" if following < len(rows) else None
-    return {"data": rows[start:following], "next_page_url": next_url, "previous_page_url": None}
+    kept = listed("types", types) | ({"object_id": object_id} if object_id else {})
+    return page_v2(rows, call.fields, "/v2/core/events", kept)
 
 
 def retrieve_thin_event(world: World, call: Call) -> Json:

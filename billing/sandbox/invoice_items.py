@@ -108,11 +108,11 @@ def retrieve(world: World, call: Call) -> Json:
 
 
 def delete(world: World, call: Call) -> Json:
-    """Delete an item that is on no invoice yet."""
+    """Delete an item that waits for its invoice, or is on one that is still a draft."""
     call.fields.finish()
     item = world.find(KIND, call.id)
     if item["invoice"] is not None:
-        raise Refusal("The item is already on an invoice.")
+        _take_off(world, item, item["invoice"])
     del world.table(KIND)[item["id"]]
     emit(world, "invoiceitem.deleted", item)
     return {"id": item["id"], "object": KIND, "deleted": True}
@@ -137,6 +137,13 @@ def list_items(world: World, call: Call) -> Json:
 def _put_on(world: World, item: Json, invoice_id: str) -> None:
     item["invoice"] = invoice_id
     world.note(invoice_id)["fixed"].append(write_line(item_line(world, item), invoice_id))
+
+
+def _take_off(world: World, item: Json, invoice_id: str) -> None:
+    if world.find("invoice", invoice_id)["status"] != "draft":
+        raise Refusal("The item is on an invoice that is no longer a draft.")
+    note, line_id = world.note(invoice_id), write_line(item_line(world, item), invoice_id)["id"]
+    note["fixed"] = [line for line in note["fixed"] if line["id"] != line_id]
 
 
 def _period(fields: Fields, now: int) -> tuple[int, int]:

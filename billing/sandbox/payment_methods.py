@@ -105,14 +105,15 @@ def attach(world: World, call: Call) -> Json:
             raise Refusal("Your card was declined.", stripe_code="card_declined", status=402)
         return new_card(world, TOKENS[call.id], customer)
     method = world.find(KIND, call.id)
-    if method["customer"] not in {None, customer["id"]}:
+    if method["customer"] is None:
+        raise Refusal("A payment method that was detached may not be used again.")
+    if method["customer"] != customer["id"]:
         raise Refusal("The payment method is already attached to another customer.")
-    method["customer"] = customer["id"]
     return method
 
 
 def detach(world: World, call: Call) -> Json:
-    """Take a card from its customer."""
+    """Take a card from its customer, for good: a card that was detached is of no more use."""
     call.fields.finish()
     method = world.find(KIND, call.id)
     owner = world.table("customer").get(method["customer"] or "")

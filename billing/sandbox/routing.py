@@ -1,8 +1,9 @@
 """Which function answers which request, and how lists are cut into pages."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -13,6 +14,7 @@ from billing.sandbox.world import World, list_object
 
 MAX_PAGE = 100
 DEFAULT_PAGE = 10
+V2_PAGE = 20
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -110,6 +112,24 @@ def page_of(rows: Iterable[Json], call: Call, url: str) -> Json:
     return list_object(url, newest_first[:limit], has_more=len(newest_first) > limit)
 
 
+def page_v2(rows: list[Json], fields: Fields, url: str, kept: Mapping[str, str]) -> Json:
+    """Cut a list, newest first, into the page that v2's ``limit`` and ``page`` name.
+
+    The next page has a URL, which repeats the filters that are ``kept``.
+    """
+    limit, start = _limit(fields, V2_PAGE), fields.integer("page") or 0
+    fields.finish()
+    following = start + limit
+    query = urlencode({"page": following, "limit": limit, **kept})
+    next_url = f"{url}?{query}" if following < len(rows) else None
+    return {"data": rows[start:following], "next_page_url": next_url, "previous_page_url": None}
+
+
+def listed(name: str, values: list[str]) -> dict[str, str]:
+    """Write a list as the parameters of a URL."""
+    return {f"{name}[{index}]": value for index, value in enumerate(values)}
+
+
 def created_filter(fields: Fields) -> Callable[[Json], bool]:
     """Read the ``created`` filter of a list, a moment or a range with gt, gte, lt and lte."""
     if not fields.has("created"):
@@ -128,10 +148,10 @@ def created_filter(fields: Fields) -> Callable[[Json], bool]:
     )
 
 
-def _limit(fields: Fields) -> int:
+def _limit(fields: Fields, default: int = DEFAULT_PAGE) -> int:
     limit = fields.integer("limit")
     if limit is None:
-        return DEFAULT_PAGE
+        return default
     if not 1 <= limit <= MAX_PAGE:
         raise ParameterRefusal(f"Invalid integer: limit must be between 1 and {MAX_PAGE}", param="limit")
     return limit

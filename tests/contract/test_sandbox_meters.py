@@ -280,3 +280,19 @@ def test_two_meters_do_not_mix(client, sandbox):
     send(client, "other", customer.id, 2)
     assert sandbox.sum_of(customer.id, made.event_name) == "1"
     assert sandbox.sum_of(customer.id, "other") == "2"
+
+
+def test_a_meter_may_be_renamed_and_nothing_else_of_it_changes(client):
+    meter = new_meter(client, "renamed")
+    renamed = client.v1.billing.meters.update(meter.id, {"display_name": "Spend in rupiah"})
+    assert (renamed.display_name, renamed.event_name) == ("Spend in rupiah", "renamed")
+    with pytest.raises(stripe.InvalidRequestError) as refused:
+        client.v1.billing.meters.update(meter.id, {"event_name": "another"})
+    assert refused.value.code == "parameter_unknown"
+    assert client.v1.billing.meters.retrieve(meter.id) == renamed
+
+
+def test_the_stream_takes_no_token_that_it_did_not_give(client):
+    with pytest.raises(stripe.AuthenticationError) as refused:
+        client.v2.billing.meter_event_stream.create({"events": []}, {"api_key": "mes_token_of_somebody"})
+    assert refused.value.http_status == 401

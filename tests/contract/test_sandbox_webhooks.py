@@ -230,6 +230,83 @@ def test_a_disabled_or_deleted_destination_gets_nothing(client, sandbox, receive
     assert receiver.received == []
 
 
+def thin_customers(receiver, name="customers"):
+    return {
+        "name": name,
+        "type": "webhook_endpoint",
+        "event_payload": "thin",
+        "enabled_events": ["v1.customer.created"],
+        "webhook_endpoint": {"url": receiver.url},
+    }
+
+
+def test_a_thin_destination_gets_nothing_while_it_is_disabled(client, sandbox, receiver):
+    destinations = client.v2.core.event_destinations
+    made = destinations.create(thin_customers(receiver))
+    disabled = destinations.disable(made.id)
+    assert (disabled.status, disabled.status_details.disabled.reason) == ("disabled", "user")
+    sari(client)
+    sandbox.post("deliveries/flush")
+    assert receiver.received == []
+    assert destinations.enable(made.id).status == "enabled"
+    customer = sari(client)
+    sandbox.post("deliveries/flush")
+    [item] = receiver.received
+    assert stripe.v2.core.EventNotification.from_json(item.body, client).related_object.id == customer.id
+
+
+def test_v2_shows_an_address_when_asked_and_a_secret_only_once(client, receiver):
+    destinations = client.v2.core.event_destinations
+    made = destinations.create(
+        {**thin_customers(receiver), "include": ["webhook_endpoint.url", "webhook_endpoint.signing_secret"]}
+    )
+    assert made.webhook_endpoint.url == receiver.url
+    assert made.webhook_endpoint.signing_secret.startswith("whsec_")
+    assert "webhook_endpoint" not in destinations.retrieve(made.id).to_dict()
+    asked = destinations.retrieve(made.id, {"include": ["webhook_endpoint.url"]})
+    assert asked.webhook_endpoint.to_dict() == {"url": receiver.url}
+    with pytest.raises(stripe.InvalidRequestError):
+        destinations.retrieve(made.id, {"include": ["webhook_endpoint.signing_secret"]})
+
+
+def test_destinations_are_listed_newest_first_page_by_page(client, receiver):
+    for name in "ABC":
+        client.v2.core.event_destinations.create(thin_customers(receiver, name))
+    page = client.v2.core.event_destinations.list({"limit": 2, "include": ["webhook_endpoint.url"]})
+    assert [place.name for place in page.data] == ["C", "B"]
+    places = list(page.auto_paging_iter())
+    assert [place.name for place in places] == ["C", "B", "A"]
+    assert {place.webhook_endpoint.url for place in places} == {receiver.url}
+
+
+def test_the_next_page_of_v2s_events_holds_what_the_first_was_asked_for(client, receiver):
+    everything = {**thin_customers(receiver), "enabled_events": ["*"]}
+    client.v2.core.event_destinations.create(everything)
+    customers_ = [sari(client) for _ in range(3)]
+    for customer in customers_:
+        client.v1.customers.update(customer.id, {"name": "Sari W."})
+    page = client.v2.core.events.list({"limit": 1, "types": ["v1.customer.created"]})
+    found = [event.related_object.id for event in page.auto_paging_iter()]
+    assert found == [customer.id for customer in reversed(customers_)]
+
+
+def test_an_endpoint_is_changed_in_every_field_that_it_was_made_with(client, receiver):
+    made = endpoint(client, receiver, "invoice.paid")
+    changed = client.v1.webhook_endpoints.update(
+        made.id, {"description": "Nusagate", "enabled_events": ["*"], "metadata": {"room": "billing"}}
+    )
+    assert (changed.description, changed.enabled_events) == ("Nusagate", ["*"])
+    read = client.v1.webhook_endpoints.retrieve(made.id)
+    assert (read.metadata["room"], "secret" in read.to_dict()) == ("billing", False)
+
+
+def test_sixteen_destinations_are_the_most(client, sandbox, receiver):
+    for _ in range(16):
+        endpoint(client, receiver)
+    with pytest.raises(stripe.InvalidRequestError, match="16"):
+        client.v2.core.event_destinations.create(thin_customers(receiver))
+
+
 def test_a_delivery_to_nobody_counts_as_failed(client, sandbox):
     client.v1.webhook_endpoints.create({"url": f"http://127.0.0.1:{free_port()}", "enabled_events": ["*"]})
     sari(client)

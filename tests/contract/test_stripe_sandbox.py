@@ -122,6 +122,15 @@ def test_a_used_key_with_other_parameters_is_refused(client):
     assert refused.value.http_status == 400
 
 
+def test_v2_refuses_a_used_key_with_other_parameters_too(client):
+    made, customer, options = catalogue(client), sari(client), key()
+    params = {"event_name": made.event_name, "payload": {"stripe_customer_id": customer.id, "value": "3"}}
+    client.v2.billing.meter_events.create(params, options)
+    with pytest.raises(stripe.IdempotencyError) as refused:
+        client.v2.billing.meter_events.create({**params, "identifier": "another"}, options)
+    assert (refused.value.http_status, refused.value.code) == (400, "idempotency_error")
+
+
 def test_a_refused_event_is_refused_again_with_the_same_key(client, sandbox):
     made, options = catalogue(client), key()
     params = event_of(made.event_name, "cus_nobody", 1, NOON)
@@ -292,6 +301,18 @@ def test_rate_limits_are_off_until_set_and_then_count_by_the_second(client, sand
         client.v1.billing.meter_events.create(event_of(made.event_name, customer.id, 1, NOON))
     sandbox.advance(1)
     assert client.v1.customers.retrieve(customer.id).id == customer.id
+
+
+def test_all_endpoints_together_have_a_limit_that_meter_events_do_not_share(client, sandbox):
+    made, customer = catalogue(client), sari(client)
+    sandbox.post("settings", limits={"global_per_s": 2})
+    sandbox.advance(1)
+    client.v1.customers.retrieve(customer.id)
+    client.v1.prices.retrieve(made.basic.id)
+    with pytest.raises(stripe.RateLimitError) as limited:
+        client.v1.billing.meters.retrieve(made.meter.id)
+    assert limited.value.headers["stripe-rate-limited-reason"] == "global-rate"
+    client.v1.billing.meter_events.create(event_of(made.event_name, customer.id, 1, NOON))
 
 
 def test_a_wrong_rule_is_refused_in_words(sandbox):
