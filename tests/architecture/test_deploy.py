@@ -10,6 +10,8 @@ import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
 from admin.cli import nusagate
+from admin.jobs import admin_jobs
+from admin.settings import load_portal_settings
 from gateway.http.error_table import ERRORS
 from gateway.ledger.model import EndReason
 from gateway.runtime import metrics
@@ -32,6 +34,14 @@ LABEL_VALUES: dict[str, set[str]] = {
 }
 
 
+def read_by_the_worker(environ: Mapping[str, str]) -> None:
+    admin_jobs(load_settings(environ), environ)
+
+
+READ_BY = {"admin": load_portal_settings, "worker": read_by_the_worker}
+"""What reads the settings of a process that reads more than the gateway."""
+
+
 class Recorder(dict[str, str]):
     """An environment that remembers which variables somebody asked for."""
 
@@ -46,7 +56,8 @@ class Recorder(dict[str, str]):
 
 def filled(text: str) -> str:
     """The text as compose would read it, with a value for everything that it requires."""
-    return OPTIONAL.sub(r"\2", REQUIRED.sub(SECRET, text))
+    # One secret, one use: each has its own value.
+    return OPTIONAL.sub(r"\2", REQUIRED.sub(rf"{SECRET}-\1", text))
 
 
 def command_faults(words: list[str]) -> list[str]:
@@ -113,17 +124,34 @@ def our_services(compose: dict) -> Iterator[tuple[str, dict]]:
 
 def test_the_services_of_compose_run_commands_that_exist(compose):
     services = dict(our_services(compose))
-    assert {"migrate", "gateway", "worker", "simulator"} <= set(services)
+    assert {"migrate", "gateway", "admin", "worker", "simulator"} <= set(services)
     assert {name: faults for name, s in services.items() if (faults := command_faults(s["command"]))} == {}
 
 
 def test_the_services_of_compose_set_only_variables_that_the_settings_read(compose):
-    environment = Recorder(compose["services"]["gateway"]["environment"])
-    settings = load_settings(environment)
+    for name, service in our_services(compose):
+        environment = Recorder(service["environment"])
+        if environment:
+            READ_BY.get(name, load_settings)(environment)
+            assert set(environment) <= environment.asked, name
+
+
+def test_the_gateway_of_compose_has_its_database_and_no_redis_unless_it_is_asked_for(compose):
+    settings = load_settings(compose["services"]["gateway"]["environment"])
     assert settings.database_url.startswith("postgresql://nusagate:")
     assert settings.redis_url is None
-    for name, service in our_services(compose):
-        assert set(service["environment"]) <= environment.asked, name
+
+
+def test_the_portal_of_compose_reaches_the_gateway_inside_and_is_found_outside(compose):
+    services = compose["services"]
+    settings = load_portal_settings(services["admin"]["environment"])
+    gateway, port = settings.gateway_url.removeprefix("http://").split(":")
+    assert port in services[gateway]["command"]
+    assert settings.mail_on_page
+    (published,) = services["admin"]["ports"]
+    host, outside, inside = published.split(":")
+    assert settings.base.public_url == f"http://{host}:{outside}"
+    assert services["admin"]["command"][-1] == inside
 
 
 def test_compose_refuses_to_start_without_its_secrets(root):
@@ -131,6 +159,7 @@ def test_compose_refuses_to_start_without_its_secrets(root):
     assert {name for name, _ in REQUIRED.findall(text)} == {
         "NUSAGATE_DATABASE_PASSWORD",
         "NUSAGATE_KEY_PEPPER",
+        "NUSAGATE_SESSION_SECRET",
     }
 
 
