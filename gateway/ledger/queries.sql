@@ -261,19 +261,34 @@ SELECT count(*) FROM quota_gate g
 WHERE g.in_flight <> (SELECT count(*) FROM request_intent i WHERE i.state = 'open' AND i.account_id = g.account_id);
 
 -- verify_limits
--- Accounts above their month's limit by more than their requests used above their reservations (I5). Only those that were
--- let in within ten minutes are looked at: a limit that was lowered below what is used breaks nothing.
-SELECT count(*) FROM quota_counter c
-JOIN account a ON a.account_id = c.account_id AND c.subject_id = c.account_id
-JOIN plan p ON p.plan_id = a.plan_id
-WHERE c.period = to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM')
-    AND EXISTS (SELECT FROM request_intent i WHERE i.account_id = c.account_id AND i.period = c.period
-        AND i.state <> 'released' AND i.admitted_at > now() - interval '10 minutes')
-    AND c.used_tokens + c.held_tokens
-        > CASE WHEN a.limits ? 'monthly_tokens' THEN (a.limits ->> 'monthly_tokens')::bigint ELSE p.monthly_tokens END
-        + (SELECT COALESCE(sum(GREATEST(0, e.quota_tokens - i.reserved_tokens)), 0) FROM ledger_entry e
-            JOIN request_intent i ON i.request_id = e.request_id
-            WHERE e.account_id = c.account_id AND e.period = c.period AND e.kind = 'usage');
+-- Accounts above their month's limit by more than their requests used above their reservations and operators added (I5).
+-- What was let in under another limit proves nothing, so only requests of the account's present plan count that were let in
+-- within ten minutes, and a minute or more after its limits were last set: until then a gateway may have known the old ones.
+WITH above AS MATERIALIZED (
+    SELECT c.account_id, c.period, a.plan_id, c.used_tokens + c.held_tokens - l.monthly_tokens AS beyond_tokens
+    FROM quota_counter c
+    JOIN account a ON a.account_id = c.account_id AND c.subject_id = c.account_id
+    JOIN plan p ON p.plan_id = a.plan_id
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN a.limits ? 'monthly_tokens' THEN (a.limits ->> 'monthly_tokens')::bigint ELSE p.monthly_tokens END
+            AS monthly_tokens
+    ) l
+    WHERE c.period = to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM') AND c.used_tokens + c.held_tokens > l.monthly_tokens
+)
+SELECT count(*) FROM above b
+WHERE EXISTS (
+        SELECT FROM request_intent i
+        WHERE i.account_id = b.account_id AND i.period = b.period AND i.plan_id = b.plan_id AND i.state <> 'released'
+            AND i.admitted_at > now() - interval '10 minutes'
+            AND NOT EXISTS (
+                SELECT FROM audit_event s
+                WHERE s.account_id = b.account_id AND s.action = 'account:set_limits'
+                    AND s.happened_at > i.admitted_at - interval '1 minute'))
+    AND b.beyond_tokens > (
+        SELECT COALESCE(sum(GREATEST(0, e.quota_tokens - COALESCE(i.reserved_tokens, 0))), 0) FROM ledger_entry e
+        LEFT JOIN request_intent i ON i.request_id = e.request_id AND e.kind = 'usage'
+        WHERE e.account_id = b.account_id AND e.period = b.period AND (i.request_id IS NOT NULL OR e.kind <> 'usage')
+            AND e.occurred_at >= date_trunc('month', now(), 'UTC'));
 
 -- verify_append_only
 -- Guards of the ledger and of what operators did that are not there or not in force, in every partition, and grants to

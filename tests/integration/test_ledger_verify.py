@@ -5,8 +5,12 @@ import re
 import pytest
 from prometheus_client import generate_latest
 
+from billing.adjustments import service as adjustments
+from billing.adjustments.model import Adjustment
 from gateway.accounts import service as accounts
 from gateway.accounts.model import LimitName
+from gateway.audit import service as audit
+from gateway.audit.model import Source
 from gateway.clock import Month, SystemClock, month_of
 from gateway.ids import uuid7
 from gateway.jobs import gateway_jobs
@@ -61,7 +65,7 @@ async def books(seeded, sari):
         hold = await meter.admit(
             ReserveRequest(
                 request_id=uuid7(), account_id=sari.account_id, key_id=sari.key_id, model="nusantara-base",
-                endpoint="responses", stream=False, plan_id="payg", billable=True, currency="idr", choices=1,
+                endpoint="responses", stream=False, plan_id="free", billable=True, currency="idr", choices=1,
                 deadline_s=60, month_limit=LIMIT, input_tokens=100, output_tokens=200, output_min=16,
             )
         )  # fmt: skip
@@ -237,6 +241,57 @@ def published() -> dict[str, float]:
         r'nusagate_ledger_violations\{invariant="([^"]+)"\} ([0-9.]+)', generate_latest(REGISTRY).decode()
     )
     return {invariant: float(count) for invariant, count in lines}
+
+
+async def lower_below_what_is_used(db, clock, account_id, *, plan_id=None, limit=None):
+    """Lower a month's limit as a command does it."""
+    async with db.acquire() as connection, connection.transaction():
+        if plan_id is not None:
+            await accounts.set_plan(connection, account_id, plan_id)
+            await accounts.set_limits(
+                connection, account_id, overrides={}, removed=[LimitName.MONTHLY_TOKENS]
+            )
+        else:
+            await accounts.set_limits(connection, account_id, overrides={LimitName.MONTHLY_TOKENS: limit})
+            await audit.record(
+                connection, clock, "account:set_limits", actor="cli", source=Source.CLI, account_id=account_id
+            )
+
+
+async def test_a_limit_that_was_lowered_below_what_is_used_is_not_broken_by_what_was_let_in_before(
+    books, sari
+):
+    assert await broken(books) == set()
+    await lower_below_what_is_used(books, SystemClock(), sari.account_id, limit=USED - 1)
+    assert await broken(books) == set()
+
+
+async def test_a_request_that_was_let_in_long_after_the_limit_was_lowered_breaks_it(books, sari):
+    await lower_below_what_is_used(books, SystemClock(), sari.account_id, limit=USED - 1)
+    await books.execute(
+        "UPDATE request_intent SET admitted_at = admitted_at + interval '2 minutes' WHERE state = 'open'"
+    )
+    assert "I5 no account is above its limit" in await broken(books)
+
+
+async def test_what_was_let_in_under_another_plan_breaks_no_limit_of_this_one(books, sari):
+    await books.execute("UPDATE plan SET monthly_tokens = $1 WHERE plan_id = 'payg'", USED - 1)
+    await lower_below_what_is_used(books, SystemClock(), sari.account_id, plan_id="payg")
+    assert await broken(books) == set()
+    await books.execute("UPDATE request_intent SET plan_id = 'payg' WHERE state = 'open'")
+    assert await broken(books) == {"I5 no account is above its limit"}
+
+
+async def test_what_an_operator_adds_breaks_no_limit(books, sari):
+    async with books.acquire() as connection, connection.transaction():
+        await adjustments.adjust(
+            connection,
+            SystemClock(),
+            sari.account_id,
+            Adjustment(entry_id=uuid7(), amount_pico=0, tokens=LIMIT, reason="sorry", actor="cli:dewi"),
+            apply=True,
+        )
+    assert await broken(books) == set()
 
 
 async def test_the_worker_runs_the_checks_and_publishes_each(books):
