@@ -35,9 +35,10 @@ def nameless(operation):
 
 
 @pytest.mark.parametrize("operation", SCENARIOS)
-def test_what_stripe_takes_is_answered_as_the_contract_says(stage, operation):
+def test_what_stripe_takes_is_answered_as_the_contract_says_and_so_are_its_events(stage, operation):
     SCENARIOS[operation].works(stage)
     assert (operation, "response") in kept(stage)
+    stage.v1.events.list({"limit": 100})
 
 
 @pytest.mark.parametrize("operation", SCENARIOS)

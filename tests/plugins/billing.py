@@ -23,6 +23,7 @@ from gateway.accounts import service as accounts
 from gateway.db.pool import Pool
 from gateway.ledger import service as ledger
 from gateway.units import Currency
+from tests.contract.stripe.contract import hold_to_contract
 from tests.contract.stripe.sandbox import SandboxProcess, running_sandbox
 
 MODEL = "nusantara-base"
@@ -85,8 +86,9 @@ def stripe_settings(sandbox: SandboxProcess) -> StripeSettings:
 
 @pytest.fixture
 async def stripe(stripe_settings: StripeSettings) -> AsyncIterator[Stripe]:
-    """A client of the sandbox, in which our meters exist."""
+    """A client of the sandbox, in which our meters exist; all that it sends is held to Stripe's contract."""
     client = Stripe(stripe_settings)
+    hold_to_contract(client._transport)
     await ensure_meters(client)
     yield client
     await client.close()

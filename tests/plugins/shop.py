@@ -18,6 +18,7 @@ from billing.webhooks.http import SNAPSHOT_PATH, endpoints
 from billing.webhooks.service import Processor
 from gateway.accounts import service as accounts
 from gateway.db.pool import Pool
+from tests.contract.stripe.contract import hold_to_contract
 
 SECRET = "whsec_snapshot"
 THIN_SECRET = "whsec_thin"
@@ -149,7 +150,7 @@ def sign(body: bytes, secret: str, timestamp: int) -> str:
 
 @pytest.fixture
 async def shop(seeded: Pool, clock, sandbox) -> AsyncIterator[Shop]:
-    """A shop that is set up."""
+    """A shop that is set up; all that it sends is held to Stripe's contract."""
     settings = StripeSettings(
         secret_key=KEY,
         webhook_secret=SECRET,
@@ -158,6 +159,7 @@ async def shop(seeded: Pool, clock, sandbox) -> AsyncIterator[Shop]:
         limits=StripeLimits(stripe_timeout_s=10),
     )
     stripe = Stripe(settings)
+    hold_to_contract(stripe._transport)
     made = Shop(seeded, clock, sandbox, stripe, settings)
     await catalogue.setup(seeded, clock, stripe)
     yield made

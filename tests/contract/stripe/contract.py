@@ -19,6 +19,7 @@ AHEAD_OF_DOCUMENT = {
     "POST /v1/subscriptions/{subscription}/pause": "POST /v1/subscriptions/{subscription}/resume"
 }
 """What the SDK's version of the API has and the document's lacks, and the operation that answers with the same."""
+EVENTS = {"GET /v1/events", "GET /v1/events/{id}"}
 FIRST_ERROR = 400
 NOT_FOUND = 404
 V2_ERROR = {"$ref": "#/components/schemas/v2.error"}
@@ -89,6 +90,23 @@ def check_error(operation: str, status: int, answer: Any, *, closed: bool) -> No
         complain(Draft202012Validator(rule), answer, f"{operation} {status} {code}")
 
 
+@cache
+def snapshot_validator(kind: str, *, closed: bool) -> Draft202012Validator:
+    """Make the validator of the object that an event is about."""
+    if kind not in DOCUMENT["schemas"]:
+        raise ContractBroken(f"the document has no object {kind}")
+    root = {"$ref": f"#/$defs/{kind}"}
+    return Draft202012Validator({**root, "$defs": definitions(closed=closed)})
+
+
+def check_snapshots(answer: Any, *, closed: bool) -> None:
+    """Check the objects inside v1's events, which the document leaves open; Stripe's own may be of any kind."""
+    for event in answer["data"] if answer["object"] == "list" else [answer]:
+        snapshot = event["data"]["object"]
+        if closed or snapshot["object"] in DOCUMENT["schemas"]:
+            complain(snapshot_validator(snapshot["object"], closed=closed), snapshot, event["type"])
+
+
 def codes_of(rule: dict[str, str]) -> list[str]:
     """Return the codes of an error that the document describes by itself; none for the general error."""
     error = DOCUMENT["schemas"][rule["$ref"].rpartition("/")[2]]["properties"]["error"]
@@ -151,6 +169,36 @@ def typed_leaf(text: str, kind: str | None) -> Any:
     return text
 
 
+def check_exchange(
+    method: str, url: str, body: Any, answered: tuple[int, bytes | str], *, closed: bool
+) -> tuple[str, str]:
+    """Check a request and its answer; return the operation and the part of the contract that the answer kept."""
+    verb, (status, content) = method.upper(), answered
+    operation, answer = operation_of(verb, urlsplit(url).path), json.loads(content)
+    answers_like = AHEAD_OF_DOCUMENT.get(operation, operation)
+    if status >= FIRST_ERROR:
+        check_error(answers_like, status, answer, closed=closed)
+        return operation, "error"
+    if operation not in AHEAD_OF_DOCUMENT:
+        check_request(verb, url, body, operation)
+    complain(validator(answers_like, "response", closed=closed), answer, f"{operation} {status}")
+    if operation in EVENTS:
+        check_snapshots(answer, closed=closed)
+    return operation, "response"
+
+
+def hold_to_contract(transport: stripe.HTTPClient) -> None:
+    """Have what the product itself sends to a sandbox checked, and what it gets; it is sent all the same."""
+    send = transport.request_async
+
+    async def request_async(method, url, headers, post_data=None):
+        content, status, answered = await send(method, url, headers, post_data)
+        check_exchange(method, url, post_data, (status, content), closed=True)
+        return content, status, answered
+
+    transport.request_async = request_async
+
+
 class CheckedClient(RequestsClient):
     """The SDK's own HTTP client, which fails a test on the first breach of the contract."""
 
@@ -162,19 +210,8 @@ class CheckedClient(RequestsClient):
 
     def request(self, method, url, headers=None, post_data=None):
         """Send a request, checked on its way out and its answer on its way in."""
-        verb = method.upper()
-        operation = operation_of(verb, urlsplit(url).path)
         content, status, answered = super().request(method, url, headers, post_data)
-        answers_like = AHEAD_OF_DOCUMENT.get(operation, operation)
-        part = "response" if status < FIRST_ERROR else "error"
-        if part == "error":
-            check_error(answers_like, status, json.loads(content), closed=self._closed)
-        else:
-            if operation not in AHEAD_OF_DOCUMENT:
-                check_request(verb, url, post_data, operation)
-            what = f"{operation} {status}"
-            complain(validator(answers_like, part, closed=self._closed), json.loads(content), what)
-        self.checked.add((operation, part))
+        self.checked.add(check_exchange(method, url, post_data, (status, content), closed=self._closed))
         return content, status, answered
 
 
