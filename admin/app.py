@@ -1,5 +1,6 @@
 """The portal and the console as one ASGI application: joins the page groups, and only joins."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -56,10 +57,16 @@ Lookup = Request[Any, Any, State]
 async def get_asset(request: Lookup, name: FromPath[str]) -> Response[bytes]:
     """Serve an asset from memory; its address has its digest, so it may be kept for a year."""
     parts: Parts = request.app.state["parts"]
-    asset = parts.assets.get(name.lstrip("/"))
+    name = name.lstrip("/")
+    asset = parts.assets.get(name)
     if asset is None:
         return Response(b"not found", status_code=404, media_type=MediaType.TEXT)
     response = Response(asset.content, status_code=200, media_type=asset.media_type)
+    if asset.is_packed:
+        response.headers["vary"] = "accept-encoding"
+        if "gzip" in {one.strip() for one in request.headers.get("accept-encoding", "").split(",")}:
+            response.content = await asyncio.to_thread(parts.assets.packed, name)
+            response.headers["content-encoding"] = "gzip"
     current = request.query_params.get("v") == asset.digest[: len(request.query_params.get("v") or " ")]
     response.headers["cache-control"] = f"public, max-age={YEAR_S}, immutable" if current else "no-cache"
     return response

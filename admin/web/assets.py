@@ -4,6 +4,7 @@ An asset's address carries its digest, so that a browser may keep it for ever an
 the font that a style sheet names, too: fetched again on every page, it would make the text jump.
 """
 
+import gzip
 import hashlib
 import re
 from importlib.resources import files
@@ -20,7 +21,9 @@ TYPES = {
     ".js": "text/javascript",
     ".woff2": "font/woff2",
     ".svg": "image/svg+xml",
+    ".txt": "text/plain",
 }
+PACKED_FROM_BYTES = 1_024
 
 
 class AssetsDamaged(NusagateError):
@@ -47,6 +50,11 @@ class Asset(msgspec.Struct, frozen=True):
     media_type: str
     digest: str
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether it is sent compressed to browsers that take that; a font already is."""
+        return len(self.content) >= PACKED_FROM_BYTES and self.media_type != TYPES[".woff2"]
+
 
 def read_manifest() -> list[Vendored]:
     """Read the manifest of vendored files."""
@@ -60,6 +68,7 @@ class Assets:
     def __init__(self) -> None:
         """Read all files; ``AssetsDamaged`` where a vendored one is not what the manifest says."""
         self._assets: dict[str, Asset] = {}
+        self._packed: dict[str, bytes] = {}
         self._read(files("admin.web") / "static", "")
         for name, own in self._assets.items():
             if own.media_type == TYPES[".css"] and not name.startswith("vendor/"):
@@ -72,6 +81,15 @@ class Assets:
     def get(self, name: str) -> Asset | None:
         """Return an asset by its name."""
         return self._assets.get(name)
+
+    def packed(self, name: str) -> bytes:
+        """Return an asset compressed with gzip: once, when it is first asked for. ``KeyError`` for one that is not there.
+
+        Assets are the same for everybody, so their length tells nobody anything; pages are not sent like this.
+        """
+        if name not in self._packed:
+            self._packed[name] = gzip.compress(self._assets[name].content, mtime=0)
+        return self._packed[name]
 
     def url(self, name: str) -> str:
         """Return an asset's address; ``KeyError`` for one that is not there."""

@@ -1,5 +1,6 @@
 """The description of this API in OpenAPI 3.1, made from the same tables that the code answers from."""
 
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -209,9 +210,14 @@ def _answer_name(status: int) -> str:
     return f"Error{status}"
 
 
+def causes_of(status: int, say: Callable[[str], str] = str) -> str:
+    """List the codes of a status with their causes as Markdown, each sentence as ``say`` says it."""
+    return "\n".join(f"- `{code}`: {say(row.cause)}" for code, row in ERRORS.items() if row.status == status)
+
+
 def _error_answer(status: int) -> dict[str, Any]:
-    causes = "; ".join(f"`{code}`: {row.cause}" for code, row in ERRORS.items() if row.status == status)
-    return {"description": causes, "content": {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}}
+    error = {"schema": {"$ref": "#/components/schemas/Error"}}
+    return {"description": causes_of(status), "content": {JSON: error}}
 
 
 def _error_schema() -> dict[str, Any]:

@@ -62,7 +62,7 @@ def test_the_routes_that_need_no_login_are_exactly_these():
         "GET /signup", "POST /signup", "GET /signup/sent", "POST /signup/resend", "GET /verify", "POST /verify",
         "GET /login", "POST /login", "GET /login/code", "POST /login/code",
         "GET /reset", "POST /reset", "GET /reset/new", "POST /reset/new",
-        *DOCUMENTATION, "GET /docs/reference", "GET /docs/status",
+        *DOCUMENTATION, "GET /docs/reference", "GET /docs/explorer", "GET /docs/status",
         "GET /dev/mail", "GET /dev/components",
     }  # fmt: skip
     assets = {f"{method} {path}" for method, path, access in ROUTES if access is Access.ASSET}

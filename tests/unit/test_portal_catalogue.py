@@ -8,7 +8,7 @@ from babel.messages.extract import extract
 
 import admin.portal.groups
 from admin.access.model import AccessError
-from admin.portal.docs.facts import operations_of
+from admin.portal.docs.described import described
 from admin.web.i18n import read_catalogue
 from gateway.http.error_table import ERRORS
 
@@ -32,7 +32,7 @@ def sentences() -> set[str]:
     found |= said(TEMPLATE, "*.html", words) | said("python", "*.py", words)
     # The documentation says what the API's own tables say.
     found |= {text for row in ERRORS.values() for text in (row.cause, row.retry)}
-    found |= {text for operations in operations_of("").values() for text in operations.values()}
+    described("", lambda text: found.add(text) or text)
     # What is given to an error is its sentence, or only the name of a field.
     return found | {text for text in said("python", "*.py", calls) if text.endswith(".")}
 

@@ -48,6 +48,7 @@ WRITTEN = (
 
 LIVE = (
     Entry("reference", mark("Reference"), mark("Every operation, field and example, from the OpenAPI document.")),
+    Entry("explorer", mark("Explorer"), mark("The OpenAPI document, opened piece by piece in Swagger UI.")),
     Entry("status", mark("Status"), mark("Whether the gateway and its database answer at this moment.")),
 )  # fmt: skip
 """The pages that have more than text."""

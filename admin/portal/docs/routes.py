@@ -5,12 +5,14 @@ from litestar import MediaType, Response, get
 from litestar.handlers import HTTPRouteHandler
 
 from admin.access.model import Language
+from admin.portal.docs.described import described
 from admin.portal.docs.facts import gather_facts
 from admin.portal.docs.library import CHANGELOG, LIVE, WRITTEN, Entry, entry_of, write_markdown
 from admin.portal.docs.markdown import read_markdown
 from admin.portal.docs.reference import read_operations
-from admin.portal.docs.views import Part, ReferencePage, Shelf, StatusPage, TextPage
+from admin.portal.docs.views import ExplorerPage, Part, ReferencePage, Shelf, StatusPage, TextPage
 from admin.web.admission import Access
+from admin.web.assets import read_manifest
 from admin.web.i18n import gettext_of, mark
 from admin.web.pages import PRIVATE, page
 from admin.web.parts import PageRequest, parts_of, visitor_in
@@ -19,6 +21,7 @@ from gateway.http.error_table import ERRORS
 from gateway.http.openapi import openapi_document
 from gateway.runtime.health import readiness
 
+EXPLORER = "swagger-ui-dist"
 MARKDOWN = "text/markdown"
 SUMMARY = (
     "An OpenAI-compatible API that counts every token and stops exactly at your limit: "
@@ -60,6 +63,13 @@ async def reference_page(request: PageRequest) -> Response[str]:
     )
 
 
+@get("/docs/explorer", access=Access.ANYBODY)
+async def explorer_page(request: PageRequest) -> Response[str]:
+    """Show the place where a script opens the OpenAPI document, and say what there is without one."""
+    version = next(entry.version for entry in read_manifest() if entry.package == EXPLORER)
+    return page(request, "docs/explorer.html", ExplorerPage(_shelf(entry_of("explorer")), version))
+
+
 @get("/docs/status", access=Access.ANYBODY)
 async def status_page(request: PageRequest) -> Response[str]:
     """Ask the gateway and the database whether they work, and say what they said."""
@@ -91,8 +101,12 @@ async def status_page(request: PageRequest) -> Response[str]:
 
 @get("/docs/openapi.json", access=Access.ASSET)
 async def openapi(request: PageRequest) -> Response[bytes]:
-    """Give the OpenAPI document, the same as the gateway's own."""
-    document = openapi_document(parts_of(request).settings.base.api_url)
+    """Give the OpenAPI document, the same as the gateway's own, or with its sentences in Indonesian."""
+    api_url = parts_of(request).settings.base.api_url
+    indonesian = request.query_params.get("language") == Language.INDONESIAN
+    document = (
+        described(api_url, gettext_of(Language.INDONESIAN)) if indonesian else openapi_document(api_url)
+    )
     return Response(msgspec.json.encode(document), media_type=MediaType.JSON)
 
 
@@ -137,4 +151,12 @@ async def _markdown(request: PageRequest, entry: Entry) -> str:
     return write_markdown(visitor_in(request).language, parts.settings.time_zone, entry.slug, facts)
 
 
-ROUTES: list[HTTPRouteHandler] = [text_page, markdown_page, reference_page, status_page, openapi, llms]
+ROUTES: list[HTTPRouteHandler] = [
+    text_page,
+    markdown_page,
+    reference_page,
+    explorer_page,
+    status_page,
+    openapi,
+    llms,
+]

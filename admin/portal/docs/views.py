@@ -32,6 +32,13 @@ class ReferencePage(msgspec.Struct, frozen=True):
     api_url: str
 
 
+class ExplorerPage(msgspec.Struct, frozen=True):
+    """The explorer, and which version of it this is."""
+
+    shelf: Shelf
+    version: str
+
+
 class Part(msgspec.Struct, frozen=True):
     """One thing that was asked whether it works."""
 
