@@ -47,6 +47,13 @@ PHONE, TWICE, DESKTOP = 320, 640, 1280
 HEIGHT = 800
 
 
+def arrive(page, url: str) -> None:
+    """Open a page; where a script puts the content, it is there."""
+    page.goto(url)
+    if page.locator("#explorer").count():
+        page.locator(".opblock").first.wait_for()
+
+
 def accessibility_faults(page, rules: list[str] = RULES) -> list[str]:
     """What axe finds."""
     if not page.evaluate("'axe' in window"):

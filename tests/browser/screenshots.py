@@ -15,6 +15,7 @@ import asyncpg
 import msgspec
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.browser.checks import arrive
 from tests.browser.conftest import ARGUMENTS, CHROMIUM, Installation, running
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
@@ -122,7 +123,7 @@ def take(browser: Browser, product: Installation, state: dict | None, shot: Shot
         reduced_motion="reduce",
     )
     page = context.new_page()
-    page.goto(product.url + shot.path)
+    arrive(page, product.url + shot.path)
     if shot.before is not None:
         shot.before(page)
     page.evaluate(NAMED, [product.gateway_url, "https://api.example.com"])

@@ -11,7 +11,7 @@ import pytest
 from admin.app import AdminApp
 from admin.portal.docs.library import WRITTEN
 from admin.web.admission import Access
-from tests.browser.checks import VENDOR, accessibility_faults, faults, width_faults
+from tests.browser.checks import VENDOR, accessibility_faults, arrive, faults, width_faults
 from tests.browser.conftest import Watched
 from tests.plugins.portal import portal_settings
 
@@ -129,7 +129,7 @@ class Look:
         self.page.wait_for_selector(f'html[lang="{self.language}"]')
 
     def open(self, name: str, url: str) -> None:
-        self.page.goto(url)
+        arrive(self.page, url)
         self.see(name)
 
     def see(self, name: str) -> None:

@@ -5,6 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.checks import arrive
 from tests.browser.conftest import PASSWORD
 from tests.browser.test_every_page import INSIDE, PUBLIC, filled
 
@@ -86,7 +87,7 @@ def test_every_stop_of_every_page_is_seen_and_comes_in_the_order_of_reading(inst
     page = context.new_page()
     wrong = []
     for path in [*PUBLIC, *INSIDE]:
-        page.goto(installation.url + filled(page, installation.url, path))
+        arrive(page, installation.url + filled(page, installation.url, path))
         # A page may put the focus where something has to be typed; the walk begins at the top.
         page.evaluate("document.activeElement.blur(); getSelection().collapse(document.body, 0)")
         wrong += [f"{path}: {fault}" for fault in walk_stops(page)]

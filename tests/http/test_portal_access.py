@@ -234,6 +234,27 @@ async def test_every_answer_has_the_security_headers(portal):
         assert headers["x-request-id"].startswith("req_")
 
 
+async def test_assets_alone_are_compressed_and_only_for_whom_it_helps(portal):
+    browser = portal.browser()
+    for path, offered, packed in (
+        ("/static/css/components.css", "gzip, deflate, br", True),
+        ("/static/css/components.css", "br", False),
+        ("/static/css/components.css", "gzip;q=0", False),
+        ("/static/icon.svg", "gzip", False),
+        ("/static/vendor/inter-latin-wght-normal.woff2", "gzip", False),
+        ("/docs", "gzip", False),
+    ):
+        answer = await browser.get(path, headers={"accept-encoding": offered})
+        assert (answer.headers.get("content-encoding") == "gzip") is packed, (path, offered)
+        if path.startswith("/static/"):
+            asset = portal.parts.assets.get(path.removeprefix("/static/"))
+            assert answer.content == asset.content
+    vary = (await browser.get("/static/css/components.css", headers={"accept-encoding": "br"})).headers[
+        "vary"
+    ]
+    assert vary == "accept-encoding"
+
+
 async def test_a_page_that_shows_a_secret_is_in_no_cache(portal):
     sari = await portal.browser().join(SARI)
     made = await sari.post("/start/key")

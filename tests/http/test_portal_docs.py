@@ -12,6 +12,7 @@ from admin.access.model import Language
 from admin.portal.docs.facts import MEANINGS, ending_of
 from admin.portal.docs.library import CHANGELOG, HERE, LIVE, WRITTEN
 from admin.portal.docs.markdown import read_markdown
+from admin.web.assets import read_manifest
 from admin.web.formats import Formats
 from admin.web.i18n import gettext_of
 from gateway.http.error_table import ERRORS
@@ -99,6 +100,48 @@ async def test_every_operation_of_the_document_is_in_the_reference_and_the_list(
     fields = {row[0].split()[0] for row in rows(reference.text) if row}
     body = document["paths"]["/v1/responses"]["post"]["requestBody"]["content"]["application/json"]
     assert set(body["schema"]["properties"]) <= fields
+
+
+async def test_the_document_in_indonesian_differs_in_its_sentences_alone(portal):
+    browser = portal.browser()
+    english = (await browser.get("/docs/openapi.json?language=en")).json()
+    indonesian = (await browser.get("/docs/openapi.json?language=id")).json()
+    found = list(different(english, indonesian))
+    assert {key for key, _, _ in found} == {"summary", "description"}
+    say = gettext_of(Language.INDONESIAN)
+    for _, said, told in found:
+        lines = [line.split(": ", 1) for line in said.splitlines()]
+        assert told == "\n".join(": ".join([*code, say(sentence)]) for *code, sentence in lines)
+    assert ("summary", "Create a response", "Membuat response") in found
+
+
+def different(one, other, key=""):
+    """What is not the same in two documents of the same shape: the name, and both values."""
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert list(one) == list(other)
+        for name in one:
+            yield from different(one[name], other[name], name)
+    elif isinstance(one, list):
+        assert len(one) == len(other)
+        for mine, theirs in zip(one, other, strict=True):
+            yield from different(mine, theirs, key)
+    elif one != other:
+        yield key, one, other
+
+
+async def test_the_explorer_weighs_on_its_own_page_alone_and_says_whose_it_is(portal):
+    browser = portal.browser()
+    pages = {entry.slug: (await browser.get(entry.path)).text for entry in (*WRITTEN, *LIVE)}
+    assert [slug for slug, text in pages.items() if "swagger-ui-bundle" in text] == ["explorer"]
+    licence = re.search(
+        r'href="(/static/vendor/licences/swagger-ui.txt[^"]*)">Swagger UI ([^<]+)<', pages["explorer"]
+    )
+    assert licence is not None
+    text = (await browser.get(licence[1])).text
+    assert {licence[2]} == {entry.version for entry in read_manifest() if entry.package == "swagger-ui-dist"}
+    for wanted in ("Copyright 2020-2021 SmartBear", "Apache License", "classnames", "DOMPurify"):
+        assert wanted in text
 
 
 # ---------------------------------------------------------------- rows of the database

@@ -11,6 +11,16 @@ function anchor(path, method) {
   return `${method} ${path}`.toLowerCase().replace(/[^\w]+/g, "-").replace(/^-|-$/g, "");
 }
 
+// The names that operations have in the reference are their addresses here, too.
+function named(description) {
+  for (const [path, item] of Object.entries(description.paths)) {
+    for (const [method, operation] of Object.entries(item)) {
+      if (method !== "parameters") operation.operationId = anchor(path, method);
+    }
+  }
+  return description;
+}
+
 // One list of operations, each under a heading: no header, no servers, no keys, and no list of what the operations name anyway.
 const operations = ({ React: { createElement: make } }) => ({
   components: {
@@ -96,7 +106,7 @@ async function open() {
   if (!response.ok || !globalThis.SwaggerUIBundle) return;
   SwaggerUIBundle({
     domNode: place,
-    spec: await response.json(),
+    spec: named(await response.json()),
     layout: "ReadingLayout",
     plugins: [operations, answers, reading],
     deepLinking: true,
