@@ -10,6 +10,7 @@ from gateway.ledger.service import Verifier
 from gateway.metering.sweeper import Sweeper
 from gateway.refusals import store as refusal_store
 from gateway.responses import store as responses_store
+from gateway.rollup.service import close_days
 from gateway.runtime.jobs import Job
 from gateway.runtime.settings import Limits
 
@@ -18,6 +19,7 @@ PAGE = 1_000
 
 SWEEP_EVERY_S = 1
 VERIFY_EVERY_S = 600
+CLOSE_DAYS_EVERY_S = 60
 HOUR_S = 3_600
 
 
@@ -26,6 +28,7 @@ def gateway_jobs(limits: Limits) -> list[Job[Pool]]:
     return [
         Job("sweep", SWEEP_EVERY_S, Sweeper(limits).sweep),
         Job("verify", VERIFY_EVERY_S, Verifier(SystemClock()).run),
+        Job("close_days", CLOSE_DAYS_EVERY_S, close_days),
         Job("partitions", HOUR_S, lambda db: ledger_store.ensure_partitions(db, PARTITION_MONTHS)),
         Job("responses", HOUR_S, lambda db: _clear(lambda: responses_store.delete_expired(db, PAGE))),
         Job(

@@ -10,7 +10,8 @@ ORDER BY occurred_at DESC LIMIT $4;
 -- usage_cells
 -- Usage of an account in a range of time, by bars of so many hours and by model, key or status: one row for each bar's
 -- part, the smaller groups together in one that has no name, and one row without a time for each group's sum. Each bar
--- is read by itself, in the order of the index, so that a year of them is not sorted first.
+-- is read by itself, in the order of the index, so that a year of them is not sorted first; one of whole days that are
+-- closed is read from days.
 WITH parts AS MATERIALIZED (
     SELECT b.moment, p.*
     FROM generate_series($2::timestamptz, $3::timestamptz - interval '1 microsecond', make_interval(hours => $4)) AS b(moment)
@@ -18,8 +19,7 @@ WITH parts AS MATERIALIZED (
         SELECT CASE $5 WHEN 'key' THEN key_id::text WHEN 'status' THEN end_reason ELSE model END AS grouped, currency,
             sum(requests)::bigint AS requests, sum(input_tokens)::bigint AS input_tokens,
             sum(output_tokens)::bigint AS output_tokens, sum(amount_pico) AS amount_pico
-        FROM usage_hourly
-        WHERE account_id = $1 AND hour >= b.moment AND hour < b.moment + make_interval(hours => $4)
+        FROM usage_between($1, b.moment, b.moment + make_interval(hours => $4))
         GROUP BY 1, 2
     ) p
 ),

@@ -12,6 +12,7 @@ from gateway.accounts.model import AccountNotFound
 from gateway.clock import Clock, month_of
 from gateway.db.pool import Connection
 from gateway.prices import service as prices
+from gateway.rollup import service as rollup
 from gateway.units import AmountPico, format_amount
 
 
@@ -49,3 +50,4 @@ async def write(connection: Connection, clock: Clock, standing: Standing, adjust
     now = clock.now()
     books = await prices.books_at(connection, now, standing.currency)
     await store.write(connection, standing, adjustment, book_id=books[0].book_id if books else "", now=now)
+    await rollup.follow(connection, [standing.account_id], now)

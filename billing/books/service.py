@@ -22,6 +22,7 @@ from gateway.db.pool import Connection, Db
 from gateway.prices import service as prices
 from gateway.prices.model import BookConflict, BookNotFound, ModelNotPriced, PriceBook, cost
 from gateway.prices.store import fetch_written, insert_draft
+from gateway.rollup import service as rollup
 from gateway.units import AmountPico, format_amount
 
 IMPACT_OF = timedelta(days=30)
@@ -106,6 +107,7 @@ async def recalculate(
         await store.lock_gates(connection, [one.account_id for one in found])
         found = await store.repriced(connection, scope)
         await store.correct(connection, scope, now=now, period=month_of(now), reason=reason, actor=actor)
+        await rollup.follow(connection, [one.account_id for one in found], now)
     return Recalculation(
         applied=apply,
         price_book=scope.book_id,

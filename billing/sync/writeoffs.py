@@ -18,6 +18,7 @@ from billing.sync.store import OldBatch, Orphan
 from gateway.clock import Clock, month_of
 from gateway.db.pool import Connection, Db
 from gateway.errors import InvalidValue, NusagateError
+from gateway.rollup import service as rollup
 from gateway.units import AmountPico, Currency, format_amount
 
 PAGE = 1_000
@@ -111,7 +112,8 @@ async def choose(db: Db, clock: Clock, account_id: UUID | None) -> list[UUID]:
 async def _apply(
     connection: Connection, found: Sequence[OldBatch], entries: int, *, reason: str, actor: str, now: datetime
 ) -> None:
-    await lock_gates(connection, sorted({batch.account_id for batch in found}))
+    accounts = sorted({batch.account_id for batch in found})
+    await lock_gates(connection, accounts)
     written = await store.write_off(
         connection,
         [batch.batch_id for batch in found],
@@ -121,6 +123,7 @@ async def _apply(
         now=now,
     )
     assert written == entries, "a batch holds exactly its entries"
+    await rollup.follow(connection, accounts, now)
     for batch in found:
         await store.decide(
             connection,

@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.http.error_table import ERRORS
 from gateway.http.openapi_examples import ANSWERS, REQUESTS
-from gateway.ledger.store import USAGE_GROUPS
+from gateway.ledger.store import USAGE_GROUPS, USERS_MAX
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
@@ -159,6 +159,10 @@ def _paths() -> dict[str, Any]:
                     _query("group_by", {"enum": list(USAGE_GROUPS), "default": "model"}),
                 ],
             )
+            | {
+                "description": f"By `user`, the {USERS_MAX:,} end users with most tokens have rows of their own; all others are together "
+                "in the row whose `group` is null, so that the rows always sum to all usage that named an end user."
+            }
         },
     }
     _add_examples(paths)

@@ -147,9 +147,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a usage view; ``group`` is the model, key, user, status, day or hour that it sums."""
+    """One line of a usage view; ``group`` is the model, key, user, status, day or hour that it sums.
 
-    group: str
+    It is ``None`` where the end users who used least are together.
+    """
+
+    group: str | None
     requests: int
     input_tokens: int
     output_tokens: int

@@ -159,31 +159,31 @@ ORDER BY occurred_at, entry_id
 LIMIT $5;
 
 -- usage_by_model
--- Usage of an account in a range of time, by model, from the hourly read model.
+-- Usage of an account in a range of time, by model, from closed days and hours.
 SELECT model AS grouped, currency, sum(requests)::bigint AS requests, sum(input_tokens)::bigint AS input_tokens,
     sum(output_tokens)::bigint AS output_tokens, sum(amount_pico) AS amount_pico
-FROM usage_hourly WHERE account_id = $1 AND hour >= $2 AND hour < $3
+FROM usage_between($1, $2, $3)
 GROUP BY 1, 2 ORDER BY 1, 2;
 
 -- usage_by_key
 -- Usage of an account in a range of time, by key.
 SELECT key_id::text AS grouped, currency, sum(requests)::bigint AS requests, sum(input_tokens)::bigint AS input_tokens,
     sum(output_tokens)::bigint AS output_tokens, sum(amount_pico) AS amount_pico
-FROM usage_hourly WHERE account_id = $1 AND hour >= $2 AND hour < $3
+FROM usage_between($1, $2, $3)
 GROUP BY 1, 2 ORDER BY 1, 2;
 
 -- usage_by_status
 -- Usage of an account in a range of time, by how the requests ended; those that served nothing have no tokens.
 SELECT end_reason AS grouped, currency, sum(requests)::bigint AS requests, sum(input_tokens)::bigint AS input_tokens,
     sum(output_tokens)::bigint AS output_tokens, sum(amount_pico) AS amount_pico
-FROM usage_hourly WHERE account_id = $1 AND hour >= $2 AND hour < $3
+FROM usage_between($1, $2, $3)
 GROUP BY 1, 2 ORDER BY 1, 2;
 
 -- usage_by_day
 -- Usage of an account in a range of time, by UTC day.
-SELECT to_char(hour AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS grouped, currency, sum(requests)::bigint AS requests,
+SELECT to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS grouped, currency, sum(requests)::bigint AS requests,
     sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens, sum(amount_pico) AS amount_pico
-FROM usage_hourly WHERE account_id = $1 AND hour >= $2 AND hour < $3
+FROM usage_between($1, $2, $3)
 GROUP BY 1, 2 ORDER BY 1, 2;
 
 -- usage_by_hour
@@ -195,13 +195,23 @@ FROM usage_hourly WHERE account_id = $1 AND hour >= $2 AND hour < $3
 GROUP BY 1, 2 ORDER BY 1, 2;
 
 -- usage_by_user
--- Usage of an account in the UTC days that a range of time touches, by end user.
-SELECT end_user AS grouped, currency, sum(requests)::bigint AS requests, sum(input_tokens)::bigint AS input_tokens,
-    sum(output_tokens)::bigint AS output_tokens, sum(amount_pico) AS amount_pico
-FROM usage_user_daily
-WHERE account_id = $1 AND day >= ($2::timestamptz AT TIME ZONE 'UTC')::date
-    AND day <= (($3::timestamptz - interval '1 microsecond') AT TIME ZONE 'UTC')::date
-GROUP BY 1, 2 ORDER BY 1, 2;
+-- Usage of an account in the UTC days that a range of time touches, by end user: so many who used most, and the others
+-- together in one group that has no name.
+WITH users AS (
+    SELECT end_user, currency, sum(requests) AS requests, sum(input_tokens) AS input_tokens,
+        sum(output_tokens) AS output_tokens, sum(amount_pico) AS amount_pico
+    FROM usage_user_daily
+    WHERE account_id = $1 AND day >= ($2::timestamptz AT TIME ZONE 'UTC')::date
+        AND day <= (($3::timestamptz - interval '1 microsecond') AT TIME ZONE 'UTC')::date
+    GROUP BY 1, 2
+),
+places AS (
+    SELECT end_user, row_number() OVER (ORDER BY sum(input_tokens + output_tokens) DESC, sum(requests) DESC, end_user) AS place
+    FROM users GROUP BY end_user
+)
+SELECT CASE WHEN place <= $4 THEN end_user END AS grouped, currency, sum(requests)::bigint AS requests,
+    sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens, sum(amount_pico) AS amount_pico
+FROM users JOIN places USING (end_user) GROUP BY 1, 2 ORDER BY 1, 2;
 
 -- verify_one_entry_a_request
 -- Requests of a month that were settled without exactly one usage entry (I1, I3).
@@ -337,6 +347,30 @@ FULL JOIN (
     GROUP BY 1, 2, 3
 ) l USING (account_id, hour, currency)
 WHERE COALESCE(h.tokens, 0) <> COALESCE(l.tokens, 0) OR COALESCE(h.amount_pico, 0) <> COALESCE(l.amount_pico, 0);
+
+-- verify_daily
+-- Rows of a month's closed days that are not the sum of their hours, on either side (I6).
+WITH closed AS (
+    SELECT (last_day + 1)::timestamp AT TIME ZONE 'UTC' AS until FROM usage_closed
+)
+SELECT count(*) FROM (
+    SELECT d.* FROM usage_daily d, closed
+    WHERE d.day < (until AT TIME ZONE 'UTC')::date
+        AND d.day >= ($1::text::timestamptz AT TIME ZONE 'UTC')::date
+        AND d.day < ($2::text::timestamptz AT TIME ZONE 'UTC')::date
+) d
+FULL JOIN (
+    SELECT account_id, (hour AT TIME ZONE 'UTC')::date AS day, key_id, model, end_reason, currency,
+        sum(requests) AS requests, sum(input_tokens) AS input_tokens, sum(input_cached_tokens) AS input_cached_tokens,
+        sum(output_tokens) AS output_tokens, sum(output_reasoning_tokens) AS output_reasoning_tokens,
+        sum(amount_pico) AS amount_pico
+    FROM usage_hourly, closed
+    WHERE hour < until AND hour >= $1::text::timestamptz AND hour < $2::text::timestamptz
+    GROUP BY 1, 2, 3, 4, 5, 6
+) h USING (account_id, day, key_id, model, end_reason, currency)
+WHERE (d.requests, d.input_tokens, d.input_cached_tokens, d.output_tokens, d.output_reasoning_tokens, d.amount_pico)
+    IS DISTINCT FROM
+    (h.requests, h.input_tokens, h.input_cached_tokens, h.output_tokens, h.output_reasoning_tokens, h.amount_pico);
 
 -- verify_outbox
 -- Billable entries of a month without their outbox row, and outbox rows of a month without their entry (I3).

@@ -22,6 +22,8 @@ BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 EXPORT_PAGE = 2_000
 
 USAGE_GROUPS = ("model", "key", "user", "status", "day", "hour")
+USERS_MAX = 1_000
+"""How many end users have a row of their own. Models, keys, statuses, days and hours are few by themselves."""
 MONTH_CHECKS = {
     "I1 one entry for each settled request": "verify_one_entry_a_request",
     "I3 no request has two entries": "verify_no_double_entry",
@@ -29,6 +31,7 @@ MONTH_CHECKS = {
     "I6 used equals the ledger": "verify_used",
     "I6 period totals equal the ledger": "verify_period_totals",
     "I6 hourly usage equals the ledger": "verify_hourly",
+    "I6 closed days equal their hours": "verify_daily",
     "I12 period is the month of admission": "verify_period",
     "amount is tokens times rate": "verify_amount",
 }
@@ -86,8 +89,12 @@ async def export(db: Db, *, account_id: UUID | None, period: Month | None) -> As
 
 
 async def usage(db: Db, account_id: UUID, group_by: str, start: datetime, end: datetime) -> list[UsageRow]:
-    """Sum an account's usage over [start, end) by model, key, user, day or hour, from the read models."""
-    rows = await db.fetch(QUERIES[f"usage_by_{group_by}"], account_id, start, end)
+    """Sum an account's usage over [start, end) by model, key, user, status, day or hour, from the read models.
+
+    The end users after the ``USERS_MAX`` with most tokens are together in a row whose group is ``None``, one a currency.
+    """
+    places = [USERS_MAX] if group_by == "user" else []
+    rows = await db.fetch(QUERIES[f"usage_by_{group_by}"], account_id, start, end, *places)
     return [
         UsageRow(
             group=row["grouped"],

@@ -10,6 +10,8 @@ from uuid import UUID
 
 import asyncpg
 
+from tests.plugins.days import close_until
+
 YEAR = timedelta(days=365)
 MONTHS = 13
 SLOTS = 1_000
@@ -139,5 +141,8 @@ async def fill(database_url: str, accounts: Sequence[UUID], *, entries: int, end
         for statement in READ_MODELS:
             await connection.execute(statement)
         await connection.execute("VACUUM (ANALYZE)")
+        # The last day that is over, as the worker has it some hours later.
+        await close_until(connection, (end - timedelta(days=1)).date())
+        await connection.execute("VACUUM (ANALYZE) usage_daily")
     finally:
         await connection.close()

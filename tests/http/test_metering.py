@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway.ledger.store import USERS_MAX
 from gateway.metering.bounds import estimate_output_tokens
 from tests.http.asking import CHAT, EMBEDDINGS, RESPONSES, ask
 
@@ -173,6 +174,20 @@ async def test_the_end_user_is_on_the_entry_and_usage_is_grouped_by_it(http, sar
     assert [(row["group"], row["total_tokens"]) for row in usage["data"]] == [
         ("pelanggan-7", entry["quota_tokens"])
     ]
+
+
+async def test_usage_by_end_user_names_those_with_most_tokens_and_sums_to_all(http, sari, gateway_db):
+    many = USERS_MAX + 5
+    await gateway_db.execute(
+        "INSERT INTO usage_user_daily SELECT $1, (now() AT TIME ZONE 'UTC')::date, 'visitor ' || n, 'idr', 1, n, 0, 0 "
+        "FROM generate_series(1, $2::int) n",
+        sari.account_id, many,
+    )  # fmt: skip
+    headers = {"authorization": f"Bearer {sari.api_key}"}
+    usage = http.get("/v1/usage", params={"group_by": "user"}, headers=headers).json()
+    assert len(usage["data"]) == USERS_MAX + 1
+    assert (usage["data"][-1]["group"], usage["data"][-1]["total_tokens"]) == (None, 1 + 2 + 3 + 4 + 5)
+    assert (usage["requests"], usage["total_tokens"]) == (many, many * (many + 1) // 2)
 
 
 # ---------------------------------------------------------------- odd but honest upstreams

@@ -14,6 +14,7 @@ from gateway.prices.model import BookConflict, BookNotFound, ModelNotPriced, Pri
 from gateway.prices.service import books_at, load_book
 from gateway.units import Currency
 from tests.plugins.billing import broken_invariants, fill_read_models, pay_by_use, spend
+from tests.plugins.days import close_until
 
 MODELS = ("nusantara-base", "smollm2-135m")
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -146,6 +147,19 @@ async def test_a_correction_reverses_and_books_again_in_the_current_month(
     )
     assert adjustment["pico"] == tokens["i"] * RATE["input_text"] + tokens["o"] * RATE["output_text"]
     assert done.applied
+    assert await broken_invariants(seeded) == []
+
+
+async def test_a_correction_in_a_day_that_is_closed_is_in_that_day(
+    seeded, transacted, clock, published, used
+):
+    await published(book())
+    await close_until(seeded, clock.now().date())
+    before = await seeded.fetchval("SELECT sum(amount_pico) FROM usage_daily")
+    scope = Scope(book_id="idr-2", period=NOVEMBER)
+    await transacted(service.recalculate, clock, scope, reason="r", actor="dewi", apply=True)
+    after = await seeded.fetchval("SELECT sum(amount_pico) FROM usage_daily")
+    assert after == await seeded.fetchval("SELECT sum(amount_pico) FROM ledger_entry") > before
     assert await broken_invariants(seeded) == []
 
 

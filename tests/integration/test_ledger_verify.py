@@ -41,6 +41,7 @@ WRONG = {
     "I6 requests in flight": "UPDATE quota_gate SET in_flight = in_flight + 1",
     "I6 period totals equal the ledger": "UPDATE account_period_total SET quota_tokens = quota_tokens + 1",
     "I6 hourly usage equals the ledger": "UPDATE usage_hourly SET amount_pico = amount_pico + 1",
+    "I6 closed days equal their hours": "INSERT INTO usage_closed (last_day) VALUES ('2100-01-01')",
     "I12 period is the month of admission": FORGED + "UPDATE ledger_entry SET period = '2020-01'",
     "I13 the ledger is append-only": "ALTER TABLE ledger_entry DISABLE TRIGGER ledger_entry_append_only",
     "amount is tokens times rate": FORGED + "UPDATE ledger_entry SET amount_pico = amount_pico + 1",
@@ -131,6 +132,15 @@ OF_AN_OLD_MONTH = {
     "an hour of a month without entries": (
         "I6 hourly usage equals the ledger",
         "UPDATE usage_hourly SET hour = '1996-01-01T00:00:00Z' WHERE hour < '2026-04-01T00:00:00Z'",
+    ),
+    "a closed day that lacks its hours": (
+        "I6 closed days equal their hours",
+        "INSERT INTO usage_closed (last_day) VALUES ('2026-03-15')",
+    ),
+    "a closed day that has more than its hours": (
+        "I6 closed days equal their hours",
+        "INSERT INTO usage_daily SELECT account_id, '2026-03-14', key_id, model, end_reason, currency, 1, 1, 0, 1, 0, 1 "
+        "FROM usage_hourly LIMIT 1; INSERT INTO usage_closed (last_day) VALUES ('2026-03-14')",
     ),
     "an entry that says another month": (
         "I12 period is the month of admission",

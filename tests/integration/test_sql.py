@@ -18,7 +18,9 @@ ROOT = Path(__file__).parents[2]
 COLD = re.compile(r"^verify_|^export$|^usage_by_model_since$|^repriced|^correct$")
 
 # These have few rows however many requests come, so a scan of them is the best plan.
-SMALL_TABLES = frozenset({"plan", "plan_price", "price_book", "price_rate", "schema_migration"})
+SMALL_TABLES = frozenset(
+    {"plan", "plan_price", "price_book", "price_rate", "schema_migration", "usage_closed"}
+)
 
 
 def rooms_with_queries() -> list[str]:

@@ -15,6 +15,7 @@ from gateway.clock import month_of
 from gateway.ids import uuid7
 from gateway.units import Currency
 from tests.plugins.billing import broken_invariants, counted, fill_read_models, outbox_units, spend
+from tests.plugins.days import close_until
 
 UNIT = STRIPE_MONEY[Currency.IDR].meter_unit_pico
 
@@ -68,6 +69,15 @@ async def test_an_adjustment_reaches_statement_and_stripe_to_the_unit(
     sandbox.move_to(int(clock.now().timestamp()))
     await worker.run(seeded, clock, sender, cutoff=sync.closed_before(clock.now(), 300))
     assert counted(sandbox, spender) == await outbox_units(seeded, spender) == statement.usage_pico // UNIT
+    assert await broken_invariants(seeded) == []
+
+
+async def test_an_adjustment_in_a_day_that_is_closed_is_in_that_day(seeded, clock, spender):
+    await close_until(seeded, clock.now().date())
+    before = await seeded.fetchval("SELECT sum(amount_pico) FROM usage_daily")
+    await adjust(seeded, clock, spender.account_id, amount_pico=3 * UNIT, tokens=4)
+    assert await seeded.fetchval("SELECT sum(amount_pico) FROM usage_daily") == before + 3 * UNIT
+    assert await seeded.fetchval("SELECT input_tokens FROM usage_daily WHERE model = 'adjustment'") == 4
     assert await broken_invariants(seeded) == []
 
 

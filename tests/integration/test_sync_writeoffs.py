@@ -23,6 +23,7 @@ from tests.plugins.billing import (
     pay_by_use,
     spend,
 )
+from tests.plugins.days import close_until
 
 UNIT = STRIPE_MONEY[Currency.IDR].meter_unit_pico
 SEPTEMBER = [datetime(2026, 9, 20, hour, tzinfo=UTC) for hour in (10, 11)]
@@ -153,3 +154,13 @@ async def test_usage_of_an_account_that_is_nobody_at_stripe_is_listed_beside(see
     await seeded.execute("DELETE FROM stripe_customer WHERE account_id = $1", budi.account_id)
     (orphan,) = (await writeoffs.old_usage(seeded, clock)).without_customer
     assert (orphan.account_id, orphan.entries) == (budi.account_id, 4)
+
+
+async def test_a_write_off_in_a_day_that_is_closed_is_in_that_day(seeded, clock, late):
+    await close_until(seeded, clock.now().date())
+    await given_up(seeded, clock, await writeoffs.choose(seeded, clock, late.account_id))
+    taken_back = await seeded.fetchval(
+        "SELECT sum(amount_pico) FROM usage_daily WHERE day = $1", clock.now().date()
+    )
+    assert taken_back == -await cost_of(seeded, late, SEPTEMBER)
+    assert await broken_invariants(seeded) == []
