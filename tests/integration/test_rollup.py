@@ -18,6 +18,7 @@ from gateway.metering.meter import Meter
 from gateway.prices.service import BookCache
 from gateway.quota.model import ReserveRequest
 from gateway.quota.service import PostgresQuota
+from gateway.rollup import store
 from gateway.rollup.service import DAYS_A_TURN, MARGIN_HOURS, close_days, follow
 from gateway.runtime.settings import Limits
 from gateway.units import TokenCounts
@@ -135,6 +136,23 @@ async def test_a_day_is_not_closed_while_a_request_of_it_is_open_and_then_with_i
     assert await close_days(seeded) > 0
     assert await daily_requests(seeded, day_of(late)) == 1
     assert await wrong_rows(seeded) == 0
+
+
+async def test_a_day_is_due_when_it_has_been_over_for_the_margin(seeded, sari):
+    midnight = await today(seeded)
+    now = await seeded.fetchval("SELECT clock_timestamp()")
+    await use(seeded, sari.account_id, midnight - 9 * DAY)
+    await close_until(seeded, day_of(midnight - 2 * DAY))
+    async with seeded.acquire() as connection:
+        assert await store.due_day(connection, margin_hours=0) == day_of(midnight - DAY)
+        assert await store.due_day(connection, margin_hours=now.hour + 2) is None
+        await close_until(connection, day_of(midnight - DAY))
+        assert await store.due_day(connection, margin_hours=0) is None
+
+
+def test_the_margin_is_hours_and_less_than_a_day():
+    """A day is closed the day after it at the latest, and long after the last admission of it is recorded."""
+    assert timedelta(hours=1) < timedelta(hours=MARGIN_HOURS) < DAY
 
 
 # ---------------------------------------------------------------- two at once, and dying
@@ -329,8 +347,3 @@ async def test_a_database_with_a_year_of_hours_is_migrated_and_caught_up(postgre
     assert await pool.fetchval("SELECT count(*) FROM usage_daily") in {6 * 363, 6 * 364}
     await pool.close()
     await connection.close()
-
-
-def test_the_margin_is_hours_and_less_than_a_day():
-    """A day is closed the day after it at the latest, and long after the last admission of it is recorded."""
-    assert timedelta(hours=1) < timedelta(hours=MARGIN_HOURS) < DAY
