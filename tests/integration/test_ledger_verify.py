@@ -139,8 +139,8 @@ OF_AN_OLD_MONTH = {
     ),
     "a closed day that has more than its hours": (
         "I6 closed days equal their hours",
-        "INSERT INTO usage_daily SELECT account_id, '2026-03-14', key_id, model, end_reason, currency, 1, 1, 0, 1, 0, 1 "
-        "FROM usage_hourly LIMIT 1; INSERT INTO usage_closed (last_day) VALUES ('2026-03-14')",
+        """INSERT INTO usage_daily SELECT account_id, '2026-03-14', key_id, model, end_reason, currency, 1, 1, 0, 1, 0, 1
+            FROM usage_hourly LIMIT 1; INSERT INTO usage_closed (last_day) VALUES ('2026-03-14')""",
     ),
     "an entry that says another month": (
         "I12 period is the month of admission",
