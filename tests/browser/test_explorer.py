@@ -17,10 +17,11 @@ WITHOUT = re.compile("The explorer is a script, and it is not running here")
 
 
 def open_schema(page) -> None:
-    """Open an operation, the fields of its body, and one that has parts."""
+    """Open an operation, the fields of its body, and those that have parts of every kind."""
     page.locator(f"{CREATE} h3 button").click()
     page.locator(CREATE).get_by_role("tab", name="Schema").first.click()
-    page.locator(CREATE).get_by_role("button", name="truncation").click()
+    for name in ("truncation", "metadata", "input", "Any of"):
+        page.locator(CREATE).get_by_role("button", name=name, exact=True).first.click()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -85,8 +85,17 @@ const reading = ({ React: { createElement: make } }) => ({
       make(
         "button",
         { type: "button", className: "opens", "aria-expanded": expanded, onClick: (event) => onChange(event, !expanded) },
-        children.props.title ? children : say("fields"),
+        "title" in children.props && !children.props.title ? make("span", { lang: language }, say("fields")) : children,
       ),
+    JSONSchema202012KeywordEnum: ({ schema }) =>
+      schema.enum
+        ? make(
+            "div",
+            { className: "json-schema-2020-12-json-viewer" },
+            make("span", { className: "json-schema-2020-12-json-viewer__name" }, "Enum"),
+            ...schema.enum.map((value) => make("code", { className: "json-schema-2020-12__attribute" }, JSON.stringify(value))),
+          )
+        : null,
   },
   wrapComponents: {
     contentType: (Original) =>
