@@ -37,6 +37,7 @@ from gateway.proxy.exchange import Transport
 from gateway.proxy.exchanges import Exchanges
 from gateway.quota.redis_quota import open_quota
 from gateway.refusals.service import Refusals
+from gateway.runtime import metrics
 from gateway.runtime.logging import configure_logging, describe, get_logger
 from gateway.runtime.serve import spare_the_collector
 from gateway.runtime.settings import Settings, load_settings
@@ -48,6 +49,7 @@ log = get_logger("app")
 LAST_USED_EVERY_S = 5
 REFUSALS_EVERY_S = 5
 REPLAY_EVERY_S = 0.5
+METRICS_EVERY_S = 1
 SERVER_ERROR = 500
 APPLICATION = "nusagate-gateway"
 
@@ -88,6 +90,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         asyncio.create_task(_every(LAST_USED_EVERY_S, lambda: _mark_last_used(services))),
         asyncio.create_task(_every(REFUSALS_EVERY_S, lambda: services.refusals.flush(db))),
         asyncio.create_task(_every(limits.heartbeat_s, lambda: _beat(services))),
+        asyncio.create_task(_every(METRICS_EVERY_S, _publish_metrics)),
     ]
     try:
         yield services
@@ -99,6 +102,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         await services.meter.close()
         with contextlib.suppress(*OPERATIONAL_ERRORS):
             await services.refusals.flush(db)
+        metrics.publish()
         await client.close()
         await db.close()
 
@@ -114,6 +118,10 @@ async def _every(pause_s: float, work: Callable[[], Awaitable[object]]) -> None:
 
 async def _mark_last_used(services: Services) -> None:
     await services.last_used.flush(services.db, services.clock.now())
+
+
+async def _publish_metrics() -> None:
+    metrics.publish()
 
 
 async def _beat(services: Services) -> None:

@@ -104,7 +104,7 @@ class Call:
             order.reserve_request(self._request_id, record, limits.request_timeout_s, now)
         )
         services.last_used.mark(record.key_id, order.model.id, now)
-        metrics.child(metrics.requests_total, self._endpoint, "admitted").inc()
+        metrics.count(metrics.requests_total, self._endpoint, "admitted")
         exchange = Exchange(
             services.transport,
             hold,
@@ -122,7 +122,7 @@ class Call:
         return [(b"x-request-id", self._label.encode())]
 
     async def _reply(self, status: int, headers: Headers, body: bytes) -> None:
-        metrics.child(metrics.requests_total, self._endpoint, str(status)).inc()
+        metrics.count(metrics.requests_total, self._endpoint, str(status))
         await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
         await self._send({"type": "http.response.body", "body": body})
 

@@ -83,9 +83,7 @@ async def read_body(headers: RequestHeaders, receive: Receive, limits: Limits) -
         raise RequestTooLarge(f"The body is larger than {limits.max_body_bytes:,} bytes.")
     watchdog = Watchdog(limits.body_timeout_s, lambda: _late(limits))
     try:
-        return await _collect(
-            lambda: watchdog.wait(receive, limits.body_timeout_s), limits, whole_bytes=announced_bytes
-        )
+        return await _collect(receive, watchdog, limits, whole_bytes=announced_bytes)
     finally:
         watchdog.stop()
 
@@ -94,13 +92,13 @@ def _late(limits: Limits) -> InvalidJson:
     return InvalidJson(f"The body did not arrive within {limits.body_timeout_s} s.")
 
 
-async def _collect(receive: Receive, limits: Limits, *, whole_bytes: int | None) -> bytes:
+async def _collect(receive: Receive, watchdog: Watchdog, limits: Limits, *, whole_bytes: int | None) -> bytes:
     """Join the parts of a body until it is whole; the server says so late, what the client announced says it at once."""
     parts = []
     size = 0
     more = True
     while more:
-        message = await receive()
+        message = await watchdog.wait(receive, limits.body_timeout_s)
         if message["type"] == "http.disconnect":
             raise ClientLeft
         parts.append(message["body"])

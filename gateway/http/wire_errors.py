@@ -42,7 +42,7 @@ def as_known(error: Exception) -> NusagateError:
 def render_error(error: NusagateError, request_id: str, headers: Headers) -> tuple[int, Headers, bytes]:
     """Write an error as (status, headers, body)."""
     row = ERRORS[error.code]
-    metrics.child(metrics.refusals_total, error.code).inc()
+    metrics.count(metrics.refusals_total, error.code)
     detail: dict[str, Any] = {
         "message": error.message,
         "type": row.type,

@@ -27,7 +27,7 @@ from gateway.keys.model import (
 )
 from gateway.keys.store import KeySecret, Use
 from gateway.keys.text import LAST_LENGTH, digest_key, generate_key, parse_key, shown_prefix
-from gateway.runtime.metrics import key_lookups_total
+from gateway.runtime.metrics import count, key_lookups_total
 
 KEYS_PER_ACCOUNT_MAX = 1_000
 KEYS_LISTED_MAX = 1_000
@@ -37,11 +37,6 @@ MARK_EVERY = timedelta(minutes=1)
 
 Peppers = Mapping[int, bytes]
 """Secrets by version, ``Settings.peppers``; new keys are kept under the newest."""
-
-_CACHED = key_lookups_total.labels("cache")
-_READ = key_lookups_total.labels("database")
-_UNKNOWN = key_lookups_total.labels("unknown")
-_MALFORMED = key_lookups_total.labels("malformed")
 
 
 async def create_key(
@@ -182,16 +177,16 @@ class KeyService:
         try:
             text = parse_key(presented)
         except InvalidApiKey:
-            _MALFORMED.inc()
+            count(key_lookups_total, "malformed")
             raise
         digest = digest_key(text, self._peppers[self._newest])
         found = self._cache.get(digest, monotonic_s())
         if found is None:
             found = await self._look_up(digest, text)
         else:
-            _CACHED.inc()
+            count(key_lookups_total, "cache")
         if found is None or isinstance(found, Unknown):
-            _UNKNOWN.inc()
+            count(key_lookups_total, "unknown")
             raise InvalidApiKey
         check_standing(found, self._clock.now())
         return found
@@ -226,7 +221,7 @@ class KeyService:
 
     async def _read(self, digest: bytes, text: bytes) -> KeyRecord | None:
         """Ask Postgres, under every pepper; a key kept under an old one is kept under the newest from now on."""
-        _READ.inc()
+        count(key_lookups_total, "database")
         older = [
             digest_key(text, pepper) for version, pepper in self._peppers.items() if version != self._newest
         ]

@@ -170,14 +170,13 @@ def _with_charge(settlement: Settlement, charged: Charge, amount_pico: AmountPic
 
 def _count(hold: Hold, settlement: Settlement, charged: Charge | None) -> None:
     model = hold.request.model
-    metrics.child(metrics.endings_total, model, settlement.end_reason).inc()
-    metrics.child(metrics.request_seconds, hold.request.endpoint).observe(
-        settlement.duration_ms / MILLISECONDS_PER_SECOND
-    )
+    metrics.count(metrics.endings_total, model, settlement.end_reason)
+    seconds = settlement.duration_ms / MILLISECONDS_PER_SECOND
+    metrics.observe(metrics.request_seconds, hold.request.endpoint, value=seconds)
     if charged is None:
         return
-    metrics.child(metrics.tokens_total, model, "input").inc(charged.counts.input_total)
-    metrics.child(metrics.tokens_total, model, "output").inc(charged.counts.output_total)
+    metrics.count(metrics.tokens_total, model, "input", by=charged.counts.input_total)
+    metrics.count(metrics.tokens_total, model, "output", by=charged.counts.output_total)
     overshoot = charged.counts.total - hold.reservation.reserved_tokens
     if overshoot > 0:
         metrics.quota_overshoot_tokens_total.inc(overshoot)

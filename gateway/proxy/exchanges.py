@@ -55,7 +55,7 @@ class Exchanges:
         """Run an exchange to its end while watching its client."""
         task = asyncio.get_running_loop().create_task(exchange.run())
         self._running[task] = exchange
-        metrics.requests_in_flight.inc()
+        metrics.count(metrics.requests_in_flight)
         task.add_done_callback(self._finished)
         await self._time_to_watch(task)
         if task.done() or self.draining:
@@ -104,7 +104,7 @@ class Exchanges:
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.pop(task).downstream.close()
-        metrics.requests_in_flight.dec()
+        metrics.count(metrics.requests_in_flight, by=-1)
 
     def _client_left(self, exchange: Exchange, task: asyncio.Task[None], on_disconnect: OnDisconnect) -> None:
         exchange.client_left = True

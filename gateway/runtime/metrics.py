@@ -3,7 +3,8 @@
 Labels hold only values from closed sets (codes, endings, models of the catalogue), never what a client sent.
 """
 
-from typing import Any, TypeVar
+from collections import defaultdict
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,8 +18,6 @@ from prometheus_client import (
 from prometheus_client import values as _values
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
-
-Metric = TypeVar("Metric", Counter, Histogram)
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
@@ -116,17 +115,6 @@ ledger_violations = Gauge(
     multiprocess_mode="max",
 )
 
-_children: dict[tuple[object, ...], Any] = {}
-
-
-def child(metric: Metric, *labels: str) -> Metric:
-    """Return a metric's child for these labels: once it is known, counting is all that a request pays for."""
-    found: Metric | None = _children.get((metric, *labels))
-    if found is None:
-        found = _children[metric, *labels] = metric.labels(*labels)
-    return found
-
-
 stripe_requests_total = Counter(
     "nusagate_stripe_requests_total",
     "Meter events sent to Stripe, by what came of it.",
@@ -185,8 +173,34 @@ webhooks_failed_total = Counter(
 )
 
 
+_children: dict[tuple[object, ...], Histogram] = {}
+_counted: defaultdict[tuple[Any, ...], int] = defaultdict(int)
+
+
+def observe(metric: Histogram, *labels: str, value: float) -> None:
+    """Add to a histogram; its child is kept, because looking it up by its labels costs more than to observe."""
+    child: Histogram | None = _children.get((metric, *labels))
+    if child is None:
+        child = _children[metric, *labels] = metric.labels(*labels)
+    child.observe(value)
+
+
+def count(metric: Counter | Gauge, *labels: str, by: int = 1) -> None:
+    """Count for every request: kept in a dict, at a fifth of what the library takes, until ``publish``."""
+    _counted[metric, *labels] += by
+
+
+def publish() -> None:
+    """Give what was counted to the library: whoever reads or writes the exposition out of it must call this before."""
+    counted = list(_counted.items())
+    _counted.clear()
+    for (metric, *labels), number in counted:
+        (metric.labels(*labels) if labels else metric).inc(number)
+
+
 def exposition() -> bytes:
     """Write all metrics in the Prometheus text format, summed over the workers where there are several."""
+    publish()
     if _values.ValueClass.__name__ == "MmapedValue":
         merged = CollectorRegistry()
         multiprocess.MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
