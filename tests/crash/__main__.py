@@ -155,7 +155,6 @@ def _only_this_one_serves(stand: Stand, gateway: Gateway, scenario: Scenario) ->
         if other is not gateway or scenario.env or not scenario.starts_gateway or gateway.env_differs:
             other.process.kill()
             other.serving = False
-    gateway.env_differs = bool(scenario.env)
 
 
 def _chosen(only: str | None) -> list[Scenario]:

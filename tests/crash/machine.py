@@ -149,7 +149,7 @@ async def come_all_at_once(trial: Trial) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, herd + SPARE_DESCRIPTORS)), hard))
     await asyncio.to_thread(trial.gateway.kill)
-    await asyncio.to_thread(trial.gateway.start)
+    await asyncio.to_thread(trial.gateway.start, trial.stand.patient)
 
     async def one() -> None:
         connection = Connection(trial.gateway.port)

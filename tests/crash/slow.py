@@ -85,7 +85,7 @@ def _served(trial: Trial) -> int:
 async def come_as_a_herd(trial: Trial) -> None:
     """Let h2load open 2,000 connections to a gateway that has just been started, and ask once on each."""
     await asyncio.to_thread(trial.gateway.kill)
-    await asyncio.to_thread(trial.gateway.start)
+    await asyncio.to_thread(trial.gateway.start, trial.stand.patient)
     body = trial.stand.folder / "herd.json"
     text = '{"model":"%s","max_tokens":8,"messages":[{"role":"user","content":"[[sim output=4]]"}]}'
     body.write_text(text % MODEL)

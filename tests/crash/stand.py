@@ -27,7 +27,7 @@ CATALOGUE = """
 base_url = "http://127.0.0.1:{port}/v1"
 dialect = "{dialect}"
 connect_timeout_s = 2
-first_byte_timeout_s = 4
+first_byte_timeout_s = {first_byte_s}
 idle_timeout_s = 3
 
 [models."nusantara-base"]
@@ -38,6 +38,8 @@ max_output_tokens = 65536
 bytes_per_token_min = 1.0
 prompt_overhead_tokens = 64
 """
+FIRST_BYTE_S = 4
+PATIENT_FIRST_BYTE_S = 60
 LIMITS = {
     "NUSAGATE_HEARTBEAT_S": "1",
     "NUSAGATE_SWEEP_AFTER_S": "7",
@@ -60,8 +62,8 @@ class Stand:
         self.postgres = PostgresServer(supervisor, f"{name}-postgres")
         self.journal = self.folder / "simulator.jsonl"
         self.simulator_port = free_port()
-        self._catalogue = self.folder / "nusagate.toml"
-        self._catalogue.write_text(CATALOGUE.format(port=self.simulator_port, dialect=dialect))
+        self._catalogue = self._write_catalogue("nusagate", dialect, FIRST_BYTE_S)
+        self._patient_catalogue = self._write_catalogue("patient", dialect, PATIENT_FIRST_BYTE_S)
         self.simulator = self._program(
             "simulator",
             ["simulator", "--port", str(self.simulator_port), "--journal", str(self.journal)],
@@ -75,6 +77,11 @@ class Stand:
     def database_url(self) -> str:
         """The straight way to the database, for the judge."""
         return self.postgres.url()
+
+    @property
+    def patient(self) -> dict[str, str]:
+        """What a gateway is told that waits for the model as long as in life: a small model is slow for thousands at once."""
+        return {"NUSAGATE_CONFIG": str(self._patient_catalogue)}
 
     def start(self) -> None:
         """Start everything but gateways."""
@@ -160,6 +167,13 @@ class Stand:
         """How many answers the simulator has written down so far."""
         return self.journal.read_bytes().count(b"\n") if self.journal.exists() else 0
 
+    def _write_catalogue(self, name: str, dialect: str, first_byte_s: int) -> Path:
+        path = self.folder / f"{name}.toml"
+        path.write_text(
+            CATALOGUE.format(port=self.simulator_port, dialect=dialect, first_byte_s=first_byte_s)
+        )
+        return path
+
     def _program(self, name: str, arguments: list[str], port: int, path: str = "/healthz") -> Process:
         return self.supervisor.add(
             f"{self.name}-{name}",
@@ -184,6 +198,7 @@ class Gateway:
 
     def start(self, env: Mapping[str, str] | None = None, *, wrapped_in: list[str] | None = None) -> None:
         """Start, or start again after a kill; ``env`` holds for this one life."""
+        self.env_differs = bool(env)
         own = {"PROMETHEUS_MULTIPROC_DIR": str(self.process.log.parent)} if self.workers > 1 else {}
         self.restarts_s.append(self.process.start(env={**own, **(env or {})}, wrapped_in=wrapped_in))
         self.serving = True
