@@ -15,6 +15,9 @@ from tests.fakes.supervisor import Unfit, is_running, wait_until
 
 RESTART_MAX_S = 10
 HIT_MAX_S = 8
+THINKS = "delay_ms=1500"
+"""Keeps requests open until something is killed, in every shape: an answer that is no stream has no pace."""
+
 DRAINED = frozenset({"complete", "upstream_unavailable", "insufficient_quota"})
 
 
@@ -187,7 +190,7 @@ SCENARIOS = (
         name="F1-sweeper",
         says="a worker that dies around the sweeper's commit sweeps once",
         strike=die_in_the_sweeper,
-        load=Load(clients=0, output=(60, 100), pace_ms=(20, 40)),
+        load=Load(clients=0, output=(60, 100), pace_ms=(20, 40), directives=(THINKS,)),
         points=tuple(points.SWEEPER),
         short=0,
         full=1,
@@ -196,7 +199,7 @@ SCENARIOS = (
         name="F1-spool",
         says="a gateway that dies around its spool replays it once",
         strike=die_with_a_spool,
-        load=Load(clients=0, output=(100, 150), pace_ms=(20, 40)),
+        load=Load(clients=0, output=(100, 150), pace_ms=(20, 40), directives=(THINKS,)),
         starts_gateway=False,
         points=tuple(points.SPOOL),
         full=1,
