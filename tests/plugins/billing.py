@@ -34,11 +34,12 @@ WITH entry AS (
         entry_id, request_id, kind, occurred_at, settled_at, account_id, key_id, model, endpoint, plan_id, period,
         input_text_tokens, input_cached_tokens, input_audio_tokens, output_text_tokens, output_reasoning_tokens,
         output_audio_tokens, quota_tokens, currency, book_id, amount_pico, billable, usage_source, end_reason, duration_ms)
-    SELECT gen_random_uuid(), gen_random_uuid(), 'usage', s.at, s.at, s.account_id, s.account_id, $3, 'responses', 'payg',
+    SELECT gen_random_uuid(), gen_random_uuid(), 'usage', s.at, s.at, s.account_id, s.key_id, $3, 'responses', 'payg',
         to_char(s.at AT TIME ZONE 'UTC', 'YYYY-MM'), s.input, 0, 0, s.output, 0, 0, s.input + s.output, s.currency,
         s.currency || '-1', s.input * i.micro_per_mtok + s.output * o.micro_per_mtok, true, 'upstream', 'completed', 5
     FROM (
-        SELECT a.account_id, a.currency, h.hour + make_interval(secs => 3599.0 * n / $5) AS at,
+        SELECT a.account_id, md5('key of ' || a.account_id)::uuid AS key_id, a.currency,
+            h.hour + make_interval(secs => 3599.0 * n / $5) AS at,
             1 + (hashtextextended(a.account_id::text || h.hour || n, $4) & 1023) AS input,
             1 + (hashtextextended(a.account_id::text || h.hour || n, $4 + 1) & 511) AS output
         FROM account a CROSS JOIN unnest($2::timestamptz[]) AS h(hour) CROSS JOIN generate_series(0, $5 - 1) AS n
