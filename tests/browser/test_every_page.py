@@ -11,7 +11,7 @@ import pytest
 from admin.app import AdminApp
 from admin.portal.docs.library import WRITTEN
 from admin.web.admission import Access
-from tests.browser.checks import VENDOR, accessibility_faults, arrive, faults, width_faults
+from tests.browser.checks import HEIGHT, PHONE, VENDOR, accessibility_faults, arrive, faults, width_faults
 from tests.browser.conftest import Watched
 from tests.plugins.portal import portal_settings
 
@@ -250,6 +250,19 @@ def test_a_theme_that_was_chosen_looks_like_the_same_theme_of_the_system(install
         found.append(page.evaluate(colours))
         context.close()
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("path", ["/usage", "/settings", "/docs", "/docs/status"])
+def test_on_a_phone_the_navigation_is_one_line_that_shows_where_one_is(installation, chromium, inside, path):
+    context = chromium.new_context(storage_state=inside, viewport={"width": PHONE, "height": HEIGHT})
+    page = context.new_page()
+    page.goto(installation.url + path)
+    boxes = [link.bounding_box() for link in page.locator(".strip a").all()]
+    assert len(boxes) > 5
+    assert len({box["y"] for box in boxes}) == 1
+    here = page.locator('.strip a[aria-current="page"]').bounding_box()
+    assert 0 <= here["x"] <= here["x"] + here["width"] <= PHONE
+    context.close()
 
 
 def test_a_statement_prints_on_white_paper_without_the_navigation(installation, chromium, inside):
