@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from admin.access import delays, second_factor, sessions, store
+from admin.access import delays, second_factor, sessions, store, trail
 from admin.access.door import Caller, Door
 from admin.access.joining import FREE_PLAN, mailbox_digests
 from admin.access.keyring import new_token, token_digest
@@ -74,6 +74,7 @@ async def reset_password(
     await _keep(door, connection, person, password, language)
     await store.use_resets(connection, person_id, now)
     await sessions.end_all(door, connection, person_id)
+    await trail.keep(connection, door.clock, person, "password:reset")
 
 
 async def change_password(
@@ -86,6 +87,7 @@ async def change_password(
     person, _ = await store.lock_person(connection, session.person.person_id)
     await _keep(door, connection, person, new, language)
     await sessions.end_others(door, connection, session)
+    await trail.keep(connection, door.clock, person, "password:change")
 
 
 async def set_language(db: Db, person: Person, language: Language) -> None:
@@ -118,6 +120,13 @@ async def close(door: Door, connection: Connection, person: Person) -> None:
         now=now,
         holds_share=account.plan_id == FREE_PLAN,
     )
+    await trail.keep(
+        connection,
+        door.clock,
+        person,
+        "account:close",
+        before={"plan": account.plan_id, "status": account.status},
+    )
 
 
 async def switch_second_factor_off(
@@ -130,6 +139,7 @@ async def switch_second_factor_off(
     person = session.person
     check_password(password, email=person.email, second_factor=False)
     await second_factor.switch_off(connection, person)
+    await trail.keep(connection, door.clock, person, "second_factor:switch_off")
     letter = letters.second_factor_off(person.language or language, f"{door.public_url}/login")
     await mail.post(connection, door.clock, person.email, letter)
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from admin.access import delays, store
+from admin.access import delays, store, trail
 from admin.access.door import Caller, Door
 from admin.access.keyring import Purpose, new_token, token_digest
 from admin.access.mailboxes import check_host, mailbox_of
@@ -161,6 +161,7 @@ async def complete(door: Door, connection: Connection, token: str) -> Person:
         raise LinkRefused
     found = await store.find_person(connection, sign_up.email)
     assert found is not None
+    await trail.keep(connection, door.clock, found[0], "account:join")
     return found[0]
 
 

@@ -6,7 +6,7 @@ database, so a stolen table opens nothing.
 
 import secrets
 
-from admin.access import store
+from admin.access import store, trail
 from admin.access.door import Door
 from admin.access.keyring import Purpose
 from admin.access.model import CodeRefused, Locks, Person, SecondFactorState
@@ -50,15 +50,14 @@ async def switch_on(door: Door, connection: Connection, person: Person, code: st
     if step is None:
         raise CodeRefused(param="code")
     await store.set_second_factor(connection, person.person_id, now, step)
-    return await renew_recovery_codes(door, connection, person)
+    await trail.keep(connection, door.clock, person, "second_factor:switch_on")
+    return await _renew(door, connection, person)
 
 
 async def renew_recovery_codes(door: Door, connection: Connection, person: Person) -> list[str]:
     """Make new recovery codes in place of the ones before; the caller holds the transaction."""
-    codes = new_recovery_codes()
-    digests = [_digests(door, person, code)[0] for code in codes]
-    await store.replace_recovery_codes(connection, person.person_id, digests)
-    return codes
+    await trail.keep(connection, door.clock, person, "recovery_codes:renew")
+    return await _renew(door, connection, person)
 
 
 async def switch_off(connection: Connection, person: Person) -> None:
@@ -77,6 +76,13 @@ async def use_code(door: Door, connection: Connection, person: Person, typed: st
         await store.use_step(connection, person.person_id, step)
         return True
     return await store.use_recovery_code(connection, person.person_id, _digests(door, person, typed), now)
+
+
+async def _renew(door: Door, connection: Connection, person: Person) -> list[str]:
+    codes = new_recovery_codes()
+    digests = [_digests(door, person, code)[0] for code in codes]
+    await store.replace_recovery_codes(connection, person.person_id, digests)
+    return codes
 
 
 def _secret(door: Door, locks: Locks) -> bytes:

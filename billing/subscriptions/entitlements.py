@@ -12,6 +12,7 @@ from billing.subscriptions import store
 from billing.subscriptions.model import FREE_PLAN, Entitlement, entitle
 from gateway.accounts import service as accounts
 from gateway.accounts.model import AccountStatus
+from gateway.audit import service as audit
 from gateway.clock import Clock
 from gateway.db.pool import Connection, Pool
 from gateway.runtime.logging import get_logger
@@ -50,6 +51,9 @@ async def apply_entitlement_in(
     if status is not None and after != before:
         await _apply(connection, account_id, status, before or NOTHING, after)
         await store.save_entitlement(connection, account_id, after, clock.now())
+        await audit.record_decision(
+            connection, clock, "account:entitle", account_id=account_id, before=before or NOTHING, after=after
+        )
     return after
 
 

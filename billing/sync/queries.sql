@@ -144,7 +144,8 @@ FROM json_to_recordset($1::json) AS v(
     first_attempt_at timestamptz, last_error text, last_status integer, last_request_id text)
 WHERE b.batch_id = v.batch_id AND b.generation = v.generation
     AND ((b.state = 'sending' AND b.attempts = v.attempts)
-        OR (v.state = 'accepted' AND b.state IN ('waiting', 'sending', 'unproven', 'dead')));
+        OR (v.state = 'accepted' AND b.state IN ('waiting', 'sending', 'unproven', 'dead')))
+RETURNING b.batch_id, b.account_id, b.state, b.last_error;
 
 -- park
 -- Stop sending for an account whose customer Stripe does not know, unless it has another one by now.

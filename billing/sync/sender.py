@@ -23,8 +23,10 @@ from billing.sync.model import (
     judge,
     screen,
 )
+from billing.sync.service import park
+from gateway.audit import service as audit
 from gateway.clock import Clock
-from gateway.db.pool import Pool, is_poison
+from gateway.db.pool import Pool, is_poison, retry_contention
 from gateway.runtime import metrics
 from gateway.runtime.batcher import Batcher
 from gateway.runtime.failpoints import failpoint
@@ -127,7 +129,8 @@ class Sender:
     async def _park(self, batch: Batch) -> None:
         """Send nothing more for an account: Stripe does not know its customer."""
         customer_id, code = batch.event.customer_id, StripeNoCustomer.code
-        await store.park(self._db, batch.account_id, customer_id, reason=code, now=self._clock.now())
+        async with self._db.acquire() as connection, connection.transaction():
+            await park(connection, self._clock, batch.account_id, customer_id, reason=code)
         log.warning("account parked", account_id=str(batch.account_id), code=code)
 
     def _heed(self, error: StripeError | None) -> None:
@@ -146,9 +149,21 @@ class Sender:
 
     async def _write(self, verdicts: list[Verdict]) -> Sequence[None]:
         failpoint("sync.before_accept")
-        await store.record(self._db, verdicts, self._clock.now())
+        await retry_contention(lambda: self._record(verdicts))
         failpoint("sync.after_accept")
         return [None] * len(verdicts)
+
+    async def _record(self, verdicts: list[Verdict]) -> None:
+        async with self._db.acquire() as connection, connection.transaction():
+            for letter in await store.record(connection, verdicts, self._clock.now()):
+                await audit.record_decision(
+                    connection,
+                    self._clock,
+                    "batch:give_up",
+                    account_id=letter.account_id,
+                    object_id=letter.batch_id,
+                    reason=letter.error,
+                )
 
 
 async def _one_done(running: dict[asyncio.Task[None], UUID]) -> None:

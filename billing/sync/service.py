@@ -17,6 +17,7 @@ from billing.sync.model import (
     BatchState,
 )
 from billing.sync.store import BatchRow, Frozen, ParkedAccount
+from gateway.audit import service as audit
 from gateway.clock import Clock
 from gateway.db.pool import Connection, Db, Pool
 from gateway.ledger.model import InvariantCheck
@@ -114,7 +115,7 @@ async def rejected_later(connection: Connection, clock: Clock, identifier: str, 
     if batch.state in {BatchState.DEAD, BatchState.CONFIRMED}:
         return True
     if stripe_code in NO_CUSTOMER_CODES:
-        await store.park(connection, batch.account_id, batch.customer_id, reason=stripe_code, now=now)
+        await park(connection, clock, batch.account_id, batch.customer_id, reason=stripe_code)
         await store.reissue(
             connection, batch_id, reason=f"Stripe reported {stripe_code}", actor="stripe", now=now
         )
@@ -128,7 +129,25 @@ async def rejected_later(connection: Connection, clock: Clock, identifier: str, 
             now=now,
             error=stripe_code,
         )
+        await audit.record_decision(
+            connection,
+            clock,
+            "batch:give_up",
+            account_id=batch.account_id,
+            object_id=batch_id,
+            reason=stripe_code,
+        )
     return True
+
+
+async def park(
+    connection: Connection, clock: Clock, account_id: UUID, customer_id: str, *, reason: str
+) -> None:
+    """Send nothing more for an account whose customer Stripe does not know; the caller holds the transaction."""
+    if await store.park(connection, account_id, customer_id, reason=reason, now=clock.now()):
+        await audit.record_decision(
+            connection, clock, "customer:park", account_id=account_id, object_id=customer_id, reason=reason
+        )
 
 
 async def status(db: Db) -> SyncStatus:

@@ -10,7 +10,7 @@ import msgspec
 from billing.stripe.model import MeterEvent
 from billing.stripe.money import STRIPE_MONEY
 from billing.sync.model import Batch, BatchState, Verdict
-from gateway.db.pool import Connection, Db, Row, retry_contention
+from gateway.db.pool import Connection, Db, Row
 from gateway.db.queries import load_queries
 from gateway.units import Currency
 
@@ -29,6 +29,14 @@ CHECKS = {
     "I12 a batch stays inside its hour and month": "verify_windows",
     "what a batch says is what was frozen": "verify_payloads",
 }
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A batch that waits for an operator, and why."""
+
+    batch_id: UUID
+    account_id: UUID
+    error: str | None
 
 
 class Frozen(msgspec.Struct, frozen=True):
@@ -157,10 +165,14 @@ async def claim(
     return [_batch(row) for row in rows]
 
 
-async def record(db: Db, verdicts: Sequence[Verdict], now: datetime) -> None:
-    """Write down what attempts came to."""
-    rows = ENCODER.encode(verdicts).decode()
-    await retry_contention(lambda: db.execute(QUERIES["record"], rows, now))
+async def record(db: Db, verdicts: Sequence[Verdict], now: datetime) -> list[DeadLetter]:
+    """Write down what attempts came to; return the batches that nothing is tried for any more."""
+    written = await db.fetch(QUERIES["record"], ENCODER.encode(verdicts).decode(), now)
+    return [
+        DeadLetter(row["batch_id"], row["account_id"], row["last_error"])
+        for row in written
+        if row["state"] == BatchState.DEAD
+    ]
 
 
 async def park(db: Db, account_id: UUID, customer_id: str, *, reason: str, now: datetime) -> bool:

@@ -1,1 +1,1 @@
-"""What operators did, kept for good beside what they changed."""
+"""What was done to keys, money and access, kept for good beside what it changed."""

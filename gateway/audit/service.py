@@ -12,6 +12,8 @@ from gateway.clock import Clock
 from gateway.db.pool import Connection, Db
 from gateway.ids import uuid7
 
+ITSELF = "nusagate"
+
 
 async def record(
     connection: Connection,
@@ -41,6 +43,32 @@ async def record(
             before=_json(before),
             after=_json(after),
         ),
+    )
+
+
+async def record_decision(
+    connection: Connection,
+    clock: Clock,
+    action: str,
+    *,
+    account_id: UUID,
+    object_id: object = None,
+    reason: str | None = None,
+    before: Any = None,
+    after: Any = None,
+) -> None:
+    """Keep what nobody typed: what followed by itself from what Stripe said, or from time. The caller holds the transaction."""
+    await record(
+        connection,
+        clock,
+        action,
+        actor=ITSELF,
+        source=Source.WORKER,
+        account_id=account_id,
+        object_id=object_id,
+        reason=reason,
+        before=before,
+        after=after,
     )
 
 

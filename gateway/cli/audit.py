@@ -45,7 +45,7 @@ async def keep(
 
 @click.group(epilog="Example: nusagate audit list --action credit")
 def audit() -> None:
-    """See what operators did."""
+    """See what was done to keys, money and access."""
 
 
 @audit.command("list", epilog="Example: nusagate audit list --action credit:grant --since 2026-11-01 --json")

@@ -60,7 +60,13 @@ def create(*, account_id: UUID, expires_in: timedelta | None, as_json: bool, **s
         ip_ranges=scopes["ip_ranges"] or None,
     )
     peppers = command_peppers()
-    made = transacted(lambda db: service.create_key(db, CLOCK, peppers, account_id=account_id, scopes=chosen))
+
+    async def work(db: Connection) -> NewKey:
+        new = await service.create_key(db, CLOCK, peppers, account_id=account_id, scopes=chosen)
+        await keep(db, "key:create", account_id=account_id, object_id=new.key_id, after=chosen)
+        return new
+
+    made = transacted(work)
     _show_new(made, as_json=as_json)
 
 
@@ -111,9 +117,13 @@ def revoke(*, key_id: UUID, as_json: bool) -> None:
 def rotate(*, key_id: UUID, grace: timedelta, as_json: bool) -> None:
     """Replace a key by a new one with the same scopes, and show that, this once."""
     peppers = command_peppers()
-    made = transacted(
-        lambda db: service.rotate_key(db, CLOCK, peppers, key_id, account_id=None, grace=grace),
-    )
+
+    async def work(db: Connection) -> NewKey:
+        new = await service.rotate_key(db, CLOCK, peppers, key_id, account_id=None, grace=grace)
+        await keep(db, "key:rotate", object_id=key_id, after={"replaced_by": new.key_id})
+        return new
+
+    made = transacted(work)
     _show_new(made, as_json=as_json)
 
 

@@ -13,6 +13,7 @@ from billing.stripe.money import STRIPE_MONEY
 from billing.sync import service, store, worker
 from billing.sync.model import BatchNotFound, BatchNotRetryable, BatchState, Verdict
 from billing.sync.sender import Sender
+from gateway.audit import service as audit
 from gateway.ids import uuid7
 from gateway.units import Currency
 from tests.plugins.billing import counted, outbox_units, pay_by_use, spend_exactly
@@ -149,6 +150,10 @@ async def test_an_account_whose_customer_is_gone_is_parked_until_it_has_another(
     assert len(events_posted(sandbox)) == 1
     status = await service.status(seeded)
     assert [parked.account_id for parked in status.parked] == [consumer.account_id]
+    (event,) = await audit.list_events(
+        seeded, account_id=consumer.account_id, action="customer:park", since=None, limit=10
+    )
+    assert (event.actor, event.object_id) == ("nusagate", consumer.customer_id)
     assert status.waiting == 2
     await spend_exactly(seeded, consumer, TEN + timedelta(hours=2), UNIT)
     assert (await sync(timedelta(hours=1))).frozen_entries == 0
@@ -191,6 +196,10 @@ async def test_without_a_meter_the_batch_is_a_dead_letter_and_an_operator_brings
     assert (await sync()).dead == 1
     (dead,) = (await service.status(seeded)).troubled
     assert dead.last_error == "stripe_no_meter:archived_meter"
+    (event,) = await audit.list_events(
+        seeded, account_id=consumer.account_id, action="batch:give_up", since=None, limit=10
+    )
+    assert (event.object_id, event.reason) == (str(dead.batch_id), dead.last_error)
     assert (await sync(timedelta(days=2))).accepted == 0
     await stripe.write(
         lambda sdk, options: sdk.v1.billing.meters.reactivate_async(meter.id, None, options),
@@ -275,6 +284,10 @@ async def test_what_stripe_found_wrong_later_is_a_dead_letter(seeded, clock, san
         )
         assert not await service.rejected_later(connection, clock, "somebody else's", "no_meter")
     assert (await the_batch(seeded))["state"] == "dead"
+    (event,) = await audit.list_events(
+        seeded, account_id=consumer.account_id, action="batch:give_up", since=None, limit=10
+    )
+    assert (event.object_id, event.reason) == (str(batch["batch_id"]), "meter_event_invalid_value")
 
 
 async def test_a_customer_that_was_found_missing_later_parks_the_account(

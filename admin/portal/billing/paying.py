@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
+from admin.access import trail
 from admin.access.delays import PAYING, attempt
 from admin.access.model import AccessError
 from admin.web.parts import PageRequest, Parts, Till, parts_of, visitor_in
@@ -127,3 +128,10 @@ def _reason(error: StripeError, *, is_change: bool) -> AccessError:
     if isinstance(error, StripeRefused):
         return PayingRefused()
     return PayingUnclear() if is_change and error.effect is not Effect.NONE else PayingAway()
+
+
+async def keep_asked(request: PageRequest, action: str, *, after: object = None) -> None:
+    """Keep what somebody asked of Stripe, once it has done it; what that gives the account is kept where it is applied."""
+    parts = parts_of(request)
+    async with parts.db.acquire() as connection, connection.transaction():
+        await trail.keep(connection, parts.door.clock, visitor_in(request).inside.person, action, after=after)

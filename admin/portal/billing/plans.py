@@ -5,7 +5,7 @@ from litestar.params import FromPath
 
 from admin.access.model import AccessError
 from admin.portal.billing.overview import show
-from admin.portal.billing.paying import NotSold, ask, return_urls, subscriptions
+from admin.portal.billing.paying import NotSold, ask, keep_asked, return_urls, subscriptions
 from admin.portal.billing.views import (
     METERED_RULE,
     RULES,
@@ -88,12 +88,14 @@ async def choose_plan(request: PageRequest, plan_id: FromPath[str]) -> Response[
                 ),
                 is_change=False,
             )
+            await keep_asked(request, "plan:checkout", after={"plan": plan_id})
             return leave(address)
         await ask(
             request,
             lambda till: subscriptions(parts, till).change_plan(account_id, plan_id),
             is_change=True,
         )
+        await keep_asked(request, "plan:change", after={"plan": plan_id, "step": offer.step})
     except REFUSALS as error:
         return await _plan(request, plan_id, problem=problem_of(visitor, error), status=status_of(error))
     return redirect(
@@ -114,6 +116,7 @@ async def cancel(request: PageRequest) -> Response[str]:
     account_id = visitor.inside.person.account_id
     try:
         await ask(request, lambda till: subscriptions(parts, till).cancel(account_id), is_change=True)
+        await keep_asked(request, "plan:cancel")
     except REFUSALS as error:
         return await _cancel(request, problem=problem_of(visitor, error), status=status_of(error))
     return redirect(request, "/billing", notice="plan_cancelled")
@@ -126,6 +129,7 @@ async def keep(request: PageRequest) -> Response[str]:
     account_id = visitor.inside.person.account_id
     try:
         await ask(request, lambda till: subscriptions(parts, till).keep(account_id), is_change=True)
+        await keep_asked(request, "plan:keep")
     except REFUSALS as error:
         return await show(request, problem=problem_of(visitor, error), status=status_of(error))
     return redirect(request, "/billing", notice="plan_kept")

@@ -2,10 +2,11 @@
 
 from litestar import Response, get, post
 
+from admin.access import trail
 from admin.access.model import Language
 from admin.portal.amounts import FormRefused, example_of, micro_of, tokens_of, typed
 from admin.portal.billing.overview import find_cap
-from admin.portal.billing.paying import ask, return_urls
+from admin.portal.billing.paying import ask, keep_asked, return_urls
 from admin.portal.billing.views import CapForm, CapPage, CreditPage, TopUpForm
 from admin.web.admission import Access
 from admin.web.errors import status_of
@@ -53,7 +54,10 @@ async def set_cap(request: PageRequest) -> Response[str]:
         if cap.monthly_tokens is None and cap.monthly_micro is None:
             raise FormRefused("Write an amount, a number of tokens, or both.", param="amount")
         async with parts.db.acquire() as connection, connection.transaction():
-            await caps.set_cap(connection, parts.door.clock, account.account_id, cap)
+            clock = parts.door.clock
+            before = await caps.find_cap(connection, clock, account.account_id)
+            await caps.set_cap(connection, clock, account.account_id, cap)
+            await trail.keep(connection, clock, visitor.inside.person, "cap:set", before=before, after=cap)
     except REFUSALS as error:
         return await _cap(request, form, problem=problem_of(visitor, error), status=status_of(error))
     return redirect(request, "/billing", notice="cap_set")
@@ -64,7 +68,12 @@ async def remove_cap(request: PageRequest) -> Response[str]:
     """Take the cap away; one that is away already stays away."""
     parts, account = parts_of(request), await _account(request)
     try:
-        await caps.remove_cap(parts.db, parts.door.clock, account.account_id)
+        async with parts.db.acquire() as connection, connection.transaction():
+            clock = parts.door.clock
+            before = await caps.find_cap(connection, clock, account.account_id)
+            await caps.remove_cap(connection, clock, account.account_id)
+            person = visitor_in(request).inside.person
+            await trail.keep(connection, clock, person, "cap:remove", before=before)
     except NoCap:
         return redirect(request, "/billing/cap")
     return redirect(request, "/billing", notice="cap_removed")
@@ -96,6 +105,7 @@ async def top_up(request: PageRequest) -> Response[str]:
             ),
             is_change=False,
         )
+        await keep_asked(request, "credit:checkout", after={"amount_minor": amount_minor})
     except REFUSALS as error:
         return await _credit(request, form, problem=problem_of(visitor, error), status=status_of(error))
     return leave(address)

@@ -1,10 +1,13 @@
 """Listing, making, rotating and revoking keys; everything that changes one asks for a fresh proof of who it is."""
 
+from datetime import timedelta
 from uuid import UUID
 
 from litestar import Response, get, post
 from litestar.params import FromPath
 
+from admin.access import trail
+from admin.portal.keys.making import make_key_of
 from admin.portal.keys.views import (
     EXPIRIES,
     GRACES,
@@ -32,6 +35,8 @@ from gateway.keys import service as keys
 from gateway.keys.model import ApiKey, KeyNotFound, KeyStatus
 from gateway.quota import service as quota
 
+ONE_SECOND = timedelta(seconds=1)
+
 
 @get("/keys", access=Access.PERSON)
 async def list_page(request: PageRequest) -> Response[str]:
@@ -57,13 +62,7 @@ async def make_key(request: PageRequest) -> Response[str]:
     try:
         models = await models_offered(parts, account.currency)
         scopes = scopes_of(form, models, parts.door.clock.now())
-        made = await keys.create_key(
-            parts.db,
-            parts.door.clock,
-            parts.settings.base.peppers,
-            account_id=account.account_id,
-            scopes=scopes,
-        )
+        made = await make_key_of(parts, visitor.inside.person, scopes)
     except REFUSALS as error:
         return await _form(request, form, problem=problem_of(visitor, error), status=status_of(error))
     request_text = _first_request(parts, made.text, scopes.models or tuple(models))
@@ -95,6 +94,14 @@ async def rotate(request: PageRequest, key_id: FromPath[UUID]) -> Response[str]:
                 account_id=account_id,
                 grace=grace,
             )
+            await trail.keep(
+                connection,
+                parts.door.clock,
+                visitor.inside.person,
+                "key:rotate",
+                object_id=key_id,
+                after={"replaced_by": made.key_id, "grace_s": grace // ONE_SECOND},
+            )
     except REFUSALS as error:
         return await _key_page(
             request, "keys/rotate.html", key_id, problem=problem_of(visitor, error), status=status_of(error)
@@ -122,7 +129,12 @@ async def revoke_page(request: PageRequest, key_id: FromPath[UUID]) -> Response[
 async def revoke(request: PageRequest, key_id: FromPath[UUID]) -> Response[str]:
     """Stop a key for good."""
     parts, visitor = parts_of(request), visitor_in(request)
-    await keys.revoke_key(parts.db, parts.door.clock, key_id, account_id=visitor.inside.person.account_id)
+    person, clock = visitor.inside.person, parts.door.clock
+    async with parts.db.acquire() as connection, connection.transaction():
+        stopped = await keys.revoke_key(connection, clock, key_id, account_id=person.account_id)
+        await trail.keep(
+            connection, clock, person, "key:revoke", object_id=key_id, before={"name": stopped.scopes.name}
+        )
     return redirect(request, "/keys", notice="key_revoked")
 
 

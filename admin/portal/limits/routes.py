@@ -3,6 +3,7 @@
 import msgspec
 from litestar import Response, get, post
 
+from admin.access import trail
 from admin.portal.amounts import FormRefused
 from admin.portal.billing.overview import find_cap, find_credit
 from admin.portal.limits.views import AlertsForm, LimitRow, LimitsPage
@@ -76,7 +77,13 @@ async def choose_alerts(request: PageRequest) -> Response[str]:
     if not set(form.percents) <= set(known):
         raise FormRefused("Mail is sent at 50, 80 and 100 percent.", param="percents")
     chosen = [known[percent] for percent in form.percents]
-    await alerts.choose(parts.db, parts.door.clock, visitor.inside.person.account_id, chosen)
+    person = visitor.inside.person
+    async with parts.db.acquire() as connection, connection.transaction():
+        before = await alerts.choice(connection, person.account_id)
+        await alerts.choose(connection, parts.door.clock, person.account_id, chosen)
+        await trail.keep(
+            connection, parts.door.clock, person, "alert:choose", before=before, after=sorted(chosen)
+        )
     return redirect(request, "/limits", notice="alerts_saved")
 
 

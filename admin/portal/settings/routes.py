@@ -6,7 +6,7 @@ import segno
 from litestar import Response, get, post
 from litestar.params import FromPath
 
-from admin.access import changing, entering, second_factor, sessions
+from admin.access import changing, entering, second_factor, sessions, trail
 from admin.access import store as access_store
 from admin.access.totp import enrolment_uri, secret_text
 from admin.portal.amounts import FormRefused
@@ -122,7 +122,11 @@ async def renew_recovery_codes(request: PageRequest) -> Response[str]:
 async def end_session(request: PageRequest, session_id: FromPath[UUID]) -> Response[str]:
     """Log another browser out."""
     parts, session = parts_of(request), visitor_in(request).inside
-    await sessions.end_session(parts.door, parts.db, session.person, session_id)
+    async with parts.db.acquire() as connection, connection.transaction():
+        if await sessions.end_session(parts.door, connection, session.person, session_id):
+            await trail.keep(
+                connection, parts.door.clock, session.person, "session:end", object_id=session_id
+            )
     if session_id == session.session_id:
         clear_cookie(request, CookieName.SESSION)
         return redirect(request, "/login", notice="logged_out")
@@ -132,8 +136,10 @@ async def end_session(request: PageRequest, session_id: FromPath[UUID]) -> Respo
 @post("/settings/sessions/end-others", access=Access.PERSON, back="/settings")
 async def end_others(request: PageRequest) -> Response[str]:
     """Log every other browser out."""
-    parts = parts_of(request)
-    await sessions.end_others(parts.door, parts.db, visitor_in(request).inside)
+    parts, session = parts_of(request), visitor_in(request).inside
+    async with parts.db.acquire() as connection, connection.transaction():
+        await sessions.end_others(parts.door, connection, session)
+        await trail.keep(connection, parts.door.clock, session.person, "session:end_others")
     return redirect(request, "/settings", notice="sessions_ended")
 
 

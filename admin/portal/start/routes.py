@@ -4,6 +4,7 @@ from uuid import UUID
 
 from litestar import Response, get, post
 
+from admin.portal.keys.making import make_key_of
 from admin.portal.offers import models_offered
 from admin.portal.playground.key import is_playgrounds
 from admin.portal.snippets import snippets
@@ -35,13 +36,7 @@ async def make_first_key(request: PageRequest) -> Response[str]:
     """Make a key and show it this once."""
     parts, visitor = parts_of(request), visitor_in(request)
     try:
-        made = await keys.create_key(
-            parts.db,
-            parts.door.clock,
-            parts.settings.base.peppers,
-            account_id=visitor.inside.person.account_id,
-            scopes=KeyScopes(name=FIRST_KEY_NAME),
-        )
+        made = await make_key_of(parts, visitor.inside.person, KeyScopes(name=FIRST_KEY_NAME))
     except REFUSALS as error:
         return await _start(request, made=None, problem=problem_of(visitor, error), status=status_of(error))
     return await _start(request, made=made)
