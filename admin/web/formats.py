@@ -8,7 +8,7 @@ from functools import cache
 
 from babel import Locale
 from babel.dates import format_date, format_datetime, format_timedelta
-from babel.numbers import format_compact_decimal, format_decimal, format_percent
+from babel.numbers import NumberPattern, format_compact_decimal, format_decimal, format_percent, parse_pattern
 from markupsafe import Markup
 
 from admin.access.model import Language
@@ -120,11 +120,17 @@ class Formats:
         )
 
     def _signed(self, value: Decimal, currency: str, pattern: str) -> str:
-        written = format_decimal(abs(value), format=pattern, locale=self._locale)
+        written = format_decimal(abs(value), format=_parsed(pattern), locale=self._locale)
         return f"{'-' if value < 0 else ''}{SIGNS[Currency(currency)]} {written}"
 
     def _utc(self, moment: datetime, pattern: str) -> str:
         return format_datetime(moment.astimezone(UTC), format=pattern, locale=self._locale)
+
+
+@cache
+def _parsed(pattern: str) -> NumberPattern:
+    """Parse a pattern once: a page of a year writes some hundred amounts."""
+    return parse_pattern(pattern)
 
 
 @cache
