@@ -28,13 +28,14 @@ from billing.stripe.client import Stripe
 from billing.stripe.clock import plan_clock
 from billing.webhooks.http import endpoints
 from gateway.clock import Clock, SystemClock
-from gateway.db.pool import Pool, open_pool, pinger
+from gateway.db.pool import BY_RANGE, Pool, open_pool, pinger
 from gateway.errors import NusagateError
 from gateway.http.reading import Receive, Scope
 from gateway.ids import request_label, uuid7
 from gateway.proxy.downstream import Send
 from gateway.runtime.health import readiness
 from gateway.runtime.logging import configure_logging, get_logger
+from gateway.runtime.serve import spare_the_collector
 
 log = get_logger("portal")
 
@@ -98,7 +99,9 @@ async def open_parts(
     settings: PortalSettings, clock: Clock, stripe: StripeSettings | None
 ) -> AsyncIterator[Parts]:
     """Make the parts, and close them."""
-    db = await open_pool(settings.base.database_url, settings.base.limits, application=APPLICATION)
+    db = await open_pool(
+        settings.base.database_url, settings.base.limits, application=APPLICATION, planning=BY_RANGE
+    )
     till = open_till(stripe, clock) if stripe else None
     parts = join_parts(settings, clock, db, till)
     try:
@@ -200,6 +203,7 @@ class AdminApp:
         try:
             async with contextlib.AsyncExitStack() as stack:
                 self.framework.state["parts"] = await stack.enter_async_context(self._open_parts())
+                spare_the_collector()
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
         except (NusagateError, OSError) as error:

@@ -61,6 +61,9 @@ BY_KEY: Mapping[str, str] = {
 statistics say. Left to itself Postgres would find one request among the open ones by reading all of them while they
 are few, keep that plan when they are many, and plan anew in the middle of the busiest minute."""
 
+BY_RANGE: Mapping[str, str] = {"plan_cache_mode": "force_custom_plan"}
+"""For a process that sums over ranges of time, an hour of one account or a year of another: a plan for each question."""
+
 
 async def open_pool(
     database_url: str, limits: Limits, *, application: str, planning: Mapping[str, str] = MappingProxyType({})
