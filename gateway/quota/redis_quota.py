@@ -38,8 +38,8 @@ from gateway.db.pool import Pool, is_poison
 from gateway.quota import store
 from gateway.quota.model import AccountSnapshot, Admission, Engine, Recording, Reservation, ReserveRequest
 from gateway.quota.outcome import price_missing, refusal, reservation
-from gateway.quota.port import Quota
-from gateway.quota.redis_link import RedisLink
+from gateway.quota.port import Quota, Scripts
+from gateway.quota.redis_routes import RedisRoutes
 from gateway.quota.redis_scripts import (
     Decided,
     Rebuild,
@@ -72,7 +72,7 @@ class RedisQuota:
     """Reserves in Redis while it answers, and in Postgres while it does not; ``clock`` is for tests only."""
 
     def __init__(
-        self, db: Pool, limits: Limits, link: RedisLink, postgres: PostgresQuota, *, clock: Clock | None
+        self, db: Pool, limits: Limits, link: Scripts, postgres: PostgresQuota, *, clock: Clock | None
     ) -> None:
         self._link = link
         self._postgres = postgres
@@ -234,7 +234,7 @@ async def open_quota(db: Pool, limits: Limits, redis_url: str | None) -> Quota:
     if redis_url is None:
         metrics.quota_engine.labels(Engine.POSTGRES.value).set(1)
         return postgres
-    link = RedisLink(redis_url, limits)
+    link = RedisRoutes(redis_url, limits)
     quota = RedisQuota(db, limits, link, postgres, clock=None)
     await link.open()
     return quota

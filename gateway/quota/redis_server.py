@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
 
 import hiredis
 import msgspec
@@ -35,11 +36,21 @@ class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     run_id: str
     replication_id: str
+    is_cluster: bool
 
     @property
     def identity(self) -> str:
         """Names this run of this server in this role."""
         return f"{self.run_id}:{self.replication_id}"
+
+
+class SlotRange(msgspec.Struct, frozen=True):
+    """Slots of a cluster, both ends included, and where the primary that has them listens."""
+
+    first: int
+    last: int
+    host: str
+    port: int
 
 
 class ServerReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +74,15 @@ def make_connection(url: str) -> AbstractConnection:
     return connection
 
 
+def url_at(redis_url: str, host: str, port: int) -> str:
+    """Write the address of another server of the same cluster: reached and spoken to in the same way."""
+    parts = urlsplit(redis_url)
+    scheme = "redis" if parts.scheme == "unix" else parts.scheme
+    user, at, _ = parts.netloc.rpartition("@")
+    place = f"[{host}]" if ":" in host else host
+    return urlunsplit((scheme, f"{user}{at}{place}:{port}", "", parts.query, ""))
+
+
 async def open_connection(connection: AbstractConnection) -> None:
     """Connect and authenticate; does nothing to a connection that is open."""
     await connection.connect()  # type: ignore[no-untyped-call]
@@ -77,18 +97,36 @@ async def exchange(connection: AbstractConnection, commands: Sequence[Sequence[A
 
 async def server_info(connection: AbstractConnection) -> ServerInfo:
     """Ask a server for its version, its role and its identity."""
-    texts = await exchange(connection, [("INFO", "server"), ("INFO", "replication")])
+    texts = await exchange(connection, [("INFO", "server"), ("INFO", "replication"), ("INFO", "cluster")])
     fields = dict(line.split(":", 1) for text in texts for line in _text(text).splitlines() if ":" in line)
     return ServerInfo(
         version=fields["redis_version"],
         role=fields["role"],
         run_id=fields["run_id"],
         replication_id=fields["master_replid"],
+        is_cluster=fields.get("cluster_enabled") == "1",
     )
 
 
+async def slots_of(redis_url: str) -> list[SlotRange]:
+    """Ask a server of a cluster who has which slots; empty where it is no cluster."""
+    connection = make_connection(redis_url)
+    try:
+        await open_connection(connection)
+        if not (await server_info(connection)).is_cluster:
+            return []
+        [reply] = await exchange(connection, [("CLUSTER", "SLOTS")])
+    finally:
+        await connection.disconnect(nowait=True)
+    # A server that does not know its own address yet leaves it empty: it is the one that was asked.
+    return [
+        SlotRange(first, last, _text(primary[0] or "") or str(connection.host), int(primary[1]))
+        for first, last, primary, *_ in reply
+    ]
+
+
 async def engine_in_force(redis_url: str | None, limits: Limits) -> Engine:
-    """Say which engine a gateway would decide by now: Redis, if it answers in time and is no replica."""
+    """Say which engine a gateway would decide by now: Redis, if it answers in time and is a primary, or its cluster works."""
     if redis_url is None:
         return Engine.POSTGRES
     connection = make_connection(redis_url)
@@ -96,12 +134,12 @@ async def engine_in_force(redis_url: str | None, limits: Limits) -> Engine:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await open_connection(connection)
         async with asyncio.timeout(limits.redis_timeout_s):
-            info = await server_info(connection)
+            faults = await _faults(connection, await server_info(connection))
     except (RedisError, OSError, TimeoutError):
         return Engine.POSTGRES
     finally:
         await connection.disconnect(nowait=True)
-    return Engine.REDIS if info.role == PRIMARY else Engine.POSTGRES
+    return Engine.POSTGRES if faults else Engine.REDIS
 
 
 async def examine(redis_url: str) -> ServerReport:
@@ -114,6 +152,7 @@ async def examine(redis_url: str) -> ServerReport:
             [(seconds, microseconds)] = await exchange(connection, [("TIME",)])
             dumps = await _setting(connection, "save")
             appends = await _setting(connection, "appendonly")
+            faults = await _faults(connection, info)
     except (RedisError, OSError, TimeoutError) as error:
         raise RedisUnavailable(f"cannot be reached: {type(error).__name__}") from error
     finally:
@@ -123,8 +162,16 @@ async def examine(redis_url: str) -> ServerReport:
         role=info.role,
         now=moment_of(int(seconds) * MICROSECONDS_PER_SECOND + int(microseconds)),
         persists=bool(dumps) or appends == "yes",
-        faults=() if info.role == PRIMARY else ("it is not the primary",),
+        faults=faults,
     )
+
+
+async def _faults(connection: AbstractConnection, info: ServerInfo) -> tuple[str, ...]:
+    """Say what makes a server unfit; any server of a cluster will do, as long as the whole of it works."""
+    if info.is_cluster:
+        [state] = await exchange(connection, [("CLUSTER", "INFO")])
+        return () if "cluster_state:ok" in _text(state) else ("its cluster does not work",)
+    return () if info.role == PRIMARY else ("it is not the primary",)
 
 
 async def _setting(connection: AbstractConnection, name: str) -> str:

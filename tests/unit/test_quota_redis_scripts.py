@@ -22,6 +22,7 @@ from gateway.quota.redis_scripts import (
     reserve_call,
     settle_call,
 )
+from gateway.quota.redis_server import url_at
 
 SARI = UUID("0198c0de-0000-7000-8000-000000000001")
 REQUEST = ReserveRequest(
@@ -71,6 +72,20 @@ CALLS = [
     install_call(SNAPSHOT, b"nonce", None),
     forget_call(SARI, None),
 ]
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "address"),
+    [
+        ("redis://10.0.0.1:6379/0", "10.0.0.2", "redis://10.0.0.2:7001"),
+        ("rediss://sari:p%40ss@cache.example:6379", "10.0.0.2", "rediss://sari:p%40ss@10.0.0.2:7001"),
+        ("redis://:secret@[2001:db8::1]:6379/0?ssl_cert_reqs=none", "2001:db8::2",
+         "redis://:secret@[2001:db8::2]:7001?ssl_cert_reqs=none"),
+        ("unix:///run/redis.sock", "10.0.0.2", "redis://10.0.0.2:7001"),
+    ],
+)  # fmt: skip
+def test_another_server_of_a_cluster_is_reached_in_the_same_way(url, host, address):
+    assert url_at(url, host, 7001) == address
 
 
 def test_all_keys_of_an_account_are_in_one_slot_of_a_cluster():
