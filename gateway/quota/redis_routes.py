@@ -57,7 +57,7 @@ class RedisRoutes:
         await self._seed.open()
         try:
             await self._look()
-        except (RedisError, OSError, TimeoutError, NusagateError):
+        except Exception:  # whatever is wrong with it, it is said where it is looked at again
             self._look_soon()
 
     def submit(self, call: ScriptCall) -> "asyncio.Future[Reply]":
@@ -139,9 +139,10 @@ class RedisRoutes:
             await link.close()
 
     async def _ask_for_slots(self) -> list[SlotRange]:
-        """Ask the servers that are known, one after the other; empty where it is no cluster."""
+        """Ask one server after the other, first those that answered last; empty where it is no cluster."""
         unreachable: Exception = RedisUnavailable()
-        for url in (self._url, *(url_at(self._url, node.host, node.port) for node in self._nodes)):
+        nodes = sorted(self._nodes, key=lambda node: not self._nodes[node].up)
+        for url in (*(url_at(self._url, node.host, node.port) for node in nodes), self._url):
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
                     return await slots_of(url)
