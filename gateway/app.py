@@ -86,10 +86,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     tasks = [
         asyncio.create_task(health.run()),
         asyncio.create_task(listener.run()),
-        asyncio.create_task(_every(REPLAY_EVERY_S, ledger.replay)),
+        asyncio.create_task(_every(REPLAY_EVERY_S, ledger.replay, at_once=health.on_up)),
         asyncio.create_task(_every(LAST_USED_EVERY_S, lambda: _mark_last_used(services))),
         asyncio.create_task(_every(REFUSALS_EVERY_S, lambda: services.refusals.flush(db))),
-        asyncio.create_task(_every(limits.heartbeat_s, lambda: _beat(services))),
+        asyncio.create_task(_every(limits.heartbeat_s, lambda: _beat(services), at_once=health.on_up)),
         asyncio.create_task(_every(METRICS_EVERY_S, _publish_metrics)),
     ]
     try:
@@ -107,9 +107,18 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         await db.close()
 
 
-async def _every(pause_s: float, work: Callable[[], Awaitable[object]]) -> None:
+async def _every(
+    pause_s: float, work: Callable[[], Awaitable[object]], *, at_once: list[Callable[[], None]] | None = None
+) -> None:
+    """Work again and again, with a pause between; and at once when something happens that ``at_once`` is told of."""
+    happened = asyncio.Event()
+    if at_once is not None:
+        at_once.append(happened.set)
     while True:
-        await asyncio.sleep(pause_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await happened.wait()
+        happened.clear()
         try:
             await work()
         except Exception as error:  # what is missed now is done at the next turn

@@ -131,6 +131,10 @@ SELECT request_id FROM closed;
 -- How requests ended that a batch found closed already.
 SELECT request_id, state FROM request_intent WHERE request_id = ANY($1::uuid[]);
 
+-- swept
+-- Requests that a sweeper ended, among those that are named.
+SELECT request_id FROM ledger_entry WHERE request_id = ANY($1::uuid[]) AND kind = 'usage' AND usage_flaw = 'gateway_crash';
+
 -- stale_intents
 -- Open requests whose gateway has not been heard of for a while.
 SELECT request_id, account_id, model, book_id, upstream, input_tokens, reserved_tokens, delivered_bytes,

@@ -24,6 +24,12 @@ class SettlementLost(NusagateError):
     code = "internal_error"
 
 
+class SweptBefore(NusagateError):
+    """The request was ended with an estimate before its settlement came; the gateway was thought dead."""
+
+    code = "internal_error"
+
+
 class Ledger:
     """Settles requests in natural batches, and on disk where Postgres is away.
 
@@ -80,13 +86,21 @@ class Ledger:
         if self._spool.broken:
             self._spool.probe()
         metrics.spool_files.set(self._spool.waiting())
-        return await self._spool.replay(lambda batch: store.settle(self._db, batch))
+        return await self._spool.replay(self._settle_again)
 
     async def close(self) -> None:
         """Wait for settlements under way."""
         await self._batcher.close()
         if self._spool is not None:
             await self._spool.close()
+
+    async def _settle_again(self, batch: Sequence[Settlement]) -> None:
+        """Settle what was spooled; what a sweeper has ended with an estimate meanwhile is set aside, not thrown away."""
+        assert self._spool is not None
+        closed = await store.settle(self._db, batch)
+        late = {one.request_id: one for one in batch if one.request_id not in closed}
+        for request_id in await store.swept(self._db, list(late)) if late else ():
+            await self._spool.set_aside(late[request_id], SweptBefore())
 
     async def _commit(self, settlement: Settlement) -> str:
         if self._health is not None and self._health.down:

@@ -101,6 +101,10 @@ class Spool:
             return
         self.broken = False
 
+    async def set_aside(self, settlement: Settlement, error: Exception) -> None:
+        """Keep a settlement that cannot be recorded, for a person to look at."""
+        await self._refuse(ENCODER.encode(settlement), str(settlement.request_id), error)
+
     async def close(self) -> None:
         """Finish writing and let go of the file."""
         await self._batcher.close()
@@ -174,9 +178,9 @@ class Spool:
         """Set a line aside that a person has to look at; it is never thrown away."""
         log.error("settlement refused", what=what, **describe(error))
         metrics.spool_refused_total.inc()
-        await asyncio.to_thread(self._set_aside, line)
+        await asyncio.to_thread(self._append_refused, line)
 
-    def _set_aside(self, line: bytes) -> None:
+    def _append_refused(self, line: bytes) -> None:
         with (self._folder / "refused").open("ab") as file:
             file.write(line + b"\n")
             os.fsync(file.fileno())

@@ -57,6 +57,12 @@ async def settle(db: Pool, settlements: Sequence[Settlement]) -> set[UUID]:
     return {row["request_id"] for row in closed}
 
 
+async def swept(db: Db, request_ids: Sequence[UUID]) -> list[UUID]:
+    """Return those of some requests that a sweeper has ended, with an estimate."""
+    rows = await db.fetch(QUERIES["swept"], list(request_ids))
+    return [row["request_id"] for row in rows]
+
+
 async def stale_intents(db: Db, *, unheard_s: int, limit: int) -> list[StaleIntent]:
     """Read open requests whose gateway was last heard of more than ``unheard_s`` seconds ago."""
     rows = await db.fetch(QUERIES["stale_intents"], unheard_s, limit)

@@ -29,6 +29,11 @@ async def _recovers(trial: Trial) -> None:
     trial.figure("recovered_in_s", time.monotonic() - began)
 
 
+def _spool_is_empty(trial: Trial) -> None:
+    spool = trial.stand.folder / "spool"
+    wait_until(lambda: not any(spool.glob("*.jsonl")), "the spool is empty", 20)
+
+
 def _measure_refusals(trial: Trial) -> None:
     """How long it took to be refused; the median, because the machine is shared."""
     waits = sorted(one.after_s for one in trial.traffic.seen if one.outcome == "limits_unavailable")
@@ -131,8 +136,7 @@ async def lose_answers_of_commits(trial: Trial) -> None:
         trial.expect(proxy.cuts > 0, "no connection was cut")
         trial.interrupted += proxy.cuts
         # What is spooled is settled before the road through the proxy is closed.
-        spool = trial.stand.folder / "spool"
-        await asyncio.to_thread(wait_until, lambda: not any(spool.glob("*.jsonl")), "the spool is empty", 20)
+        await asyncio.to_thread(_spool_is_empty, trial)
         await asyncio.to_thread(trial.gateway.drain)
     await asyncio.to_thread(trial.gateway.start)
 
@@ -149,10 +153,11 @@ async def misbehave_on_the_way(trial: Trial) -> None:
             await asyncio.sleep(1.5)
             await asyncio.to_thread(proxy.set, Mode.PASS)
             await _recovers(trial)
+            # Troubles in a row would keep the gateway from Postgres for longer than a sweeper waits that is not cut off.
+            await asyncio.to_thread(_spool_is_empty, trial)
         trial.traffic.stopped = True
         await flowing
-        spool = trial.stand.folder / "spool"
-        await asyncio.to_thread(wait_until, lambda: not any(spool.glob("*.jsonl")), "the spool is empty", 20)
+        await asyncio.to_thread(_spool_is_empty, trial)
         await asyncio.to_thread(trial.gateway.drain)
     await asyncio.to_thread(trial.gateway.start)
 

@@ -16,6 +16,7 @@ from gateway.ledger.model import Charge, EndReason, Settlement, UsageSource
 from gateway.ledger.service import Ledger
 from gateway.ledger.spool import Spool, SpoolFailed
 from gateway.metering.meter import Meter
+from gateway.metering.sweeper import Sweeper
 from gateway.prices.service import BookCache
 from gateway.quota.model import ReserveRequest
 from gateway.quota.service import PostgresQuota
@@ -67,6 +68,31 @@ async def test_what_postgres_cannot_take_is_settled_once_when_it_is_back(seeded,
     assert await ledger.replay() == 0
     assert await seeded.fetchval("SELECT sum(quota_tokens) FROM ledger_entry") == 15
     assert await seeded.fetchval("SELECT sum(held_tokens) FROM quota_counter") == 0
+
+
+async def test_the_exact_usage_of_a_request_that_was_swept_meanwhile_is_set_aside(seeded, sari, tmp_path):
+    """A living gateway that is cut off for long looks dead to a sweeper that is not."""
+    swept, again = asked(sari), asked(sari)
+    quota = PostgresQuota(seeded, Limits(), clock=None)
+    await asyncio.gather(quota.reserve(swept), quota.reserve(again))
+    health = AwayOrBack()
+    ledger = Ledger(seeded, Limits(), health=health, spool=spool_in(tmp_path))
+    health.down = True
+    await asyncio.gather(ledger.settle(ended(swept)), ledger.settle(ended(again)))
+    # The answer to this commit was lost, and then it was spooled.
+    await store.settle(seeded, [ended(again)])
+    await seeded.execute(
+        "UPDATE request_intent SET heartbeat_at = now() - interval '1 hour' WHERE state = 'open'"
+    )
+    sweeper = Sweeper(Limits(sweep_after_s=0))
+    assert await sweeper.sweep(seeded) == 1
+    health.down = False
+    assert await ledger.replay() == 2
+    [line] = (tmp_path / "refused").read_text().splitlines()
+    kept = msgspec.json.decode(line, type=Settlement)
+    assert (kept.request_id, kept.output_text_tokens) == (swept.request_id, 5)
+    assert await ledger.replay() == 0
+    assert await seeded.fetchval("SELECT count(*) FROM ledger_entry") == 2
 
 
 async def test_the_first_request_under_a_price_book_needs_no_postgres_to_be_settled(
