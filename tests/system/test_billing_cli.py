@@ -138,8 +138,8 @@ def test_what_operators_do_is_kept_with_what_it_was_before(cli):
         cli(*words)
     events = cli("audit", "list", "--account", budi, "--json")["events"]
     assert [event["action"] for event in reversed(events)] == [
-        "account:create", "account:set_plan", "account:suspend", "account:resume", "account:set_limits",
-        "key:revoke", "cap:set", "cap:remove", "credit:grant", "credit:take_back", "customer:remap",
+        "account:create", "key:create", "account:set_plan", "account:suspend", "account:resume", "account:set_limits",
+        "key:revoke", "cap:set", "cap:remove", "account:entitle", "credit:grant", "credit:take_back", "customer:remap",
     ]  # fmt: skip
     said = {event["action"]: (event["before"], event["after"]) for event in events}
     before, after = said["account:set_plan"]
