@@ -11,6 +11,9 @@ FIXED_BITS = 0xF << 76 | 0b11 << 62
 VERSION_7 = 0x7 << 76 | 0b10 << 62
 """The bits of a UUID that say what it is, and what they say: version 7 in the variant of RFC 9562."""
 
+FIRST_UUID, LAST_UUID = UUID(int=0), UUID(int=(1 << 128) - 1)
+"""Below and above all others, where a page of rows begins."""
+
 UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 DRAW_BYTES = 4_096

@@ -6,6 +6,7 @@ from uuid import UUID
 from admin.reports.model import Call, CallDetail, CallPage, Cell, Cells
 from gateway.db.pool import Db, Row
 from gateway.db.queries import load_queries
+from gateway.ids import LAST_UUID
 from gateway.units import AmountPico, TokenCounts, format_amount
 
 QUERIES = load_queries("admin.reports")
@@ -14,8 +15,6 @@ USER = "user"
 MODELS_MAX = 200
 CALL_ROUNDS = 4
 """How often the next hours are looked into when those before had only requests that served nothing."""
-
-LAST_UUID = UUID(int=2**128 - 1)
 
 
 async def latest_calls(

@@ -22,6 +22,7 @@ from billing.caps.model import (
 from gateway.clock import Clock, month_end, month_of
 from gateway.db.pool import Connection, Db, Pool
 from gateway.errors import InvalidValue
+from gateway.ids import FIRST_UUID
 from gateway.units import AmountPico, format_amount
 
 PAGE = 500
@@ -41,7 +42,7 @@ async def choose(db: Db, clock: Clock, account_id: UUID, percents: Collection[in
 
 async def warn_of_plans(db: Pool, clock: Clock) -> None:
     """Send the mail that is due for the month's tokens of plans."""
-    now, after = clock.now(), store.FIRST_UUID
+    now, after = clock.now(), FIRST_UUID
     while page := await store.plan_use(db, period=month_of(now), after=after, limit=PAGE):
         for use in page:
             due = passed(plan_reached(use).percent, use.percents)

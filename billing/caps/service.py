@@ -20,6 +20,7 @@ from gateway.accounts import service as accounts
 from gateway.clock import Clock, month_end, month_of
 from gateway.db.pool import Connection, Db, Pool
 from gateway.errors import InvalidValue
+from gateway.ids import FIRST_UUID
 from gateway.plans.model import LIMIT_MAX
 from gateway.units import AmountPico, Currency, format_amount
 
@@ -84,7 +85,7 @@ async def keep_caps(db: Pool, clock: Clock) -> int:
     moved = 0
     now = clock.now()
     rates = await _rates(db, now)
-    after = store.FIRST_UUID
+    after = FIRST_UUID
     while page := await store.spending(db, rates, months=months_around(now), after=after, limit=PAGE):
         for spending in page:
             moved += await _keep(db, spending, now)

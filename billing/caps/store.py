@@ -8,12 +8,11 @@ from billing.caps.model import EXHAUSTED_TOKENS, THRESHOLDS, PlanUse, SpendCap, 
 from gateway.clock import Month
 from gateway.db.pool import Connection, Db, Row
 from gateway.db.queries import load_queries
-from gateway.ids import uuid7
+from gateway.ids import FIRST_UUID, uuid7
 from gateway.keys.model import SpendGuard
 from gateway.units import AmountPico, Currency
 
 QUERIES = load_queries("billing.caps")
-FIRST_UUID = UUID(int=0)
 
 
 async def save_cap(

@@ -17,6 +17,7 @@ from gateway.accounts import service as accounts
 from gateway.clock import Clock, format_utc_exact, month_of
 from gateway.db.pool import Connection, Db, Pool
 from gateway.errors import InvalidValue
+from gateway.ids import FIRST_UUID
 from gateway.ledger.model import InvariantCheck
 from gateway.runtime import metrics
 from gateway.units import AmountPico, format_amount
@@ -62,7 +63,7 @@ async def show(db: Db, clock: Clock, account_id: UUID) -> CreditView:
 
 async def draw_all(db: Pool, clock: Clock, grace: timedelta) -> None:
     """Take in what prepaid accounts have used; once an hour, and when a month is over, it is written into the journal."""
-    after = store.FIRST_UUID
+    after = FIRST_UUID
     while page := await store.balances_page(db, after=after, limit=PAGE):
         for account_id in page:
             async with db.acquire() as connection, connection.transaction():

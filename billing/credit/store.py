@@ -12,7 +12,6 @@ from gateway.ids import uuid7
 from gateway.units import Currency
 
 QUERIES = load_queries("billing.credit")
-FIRST_UUID = UUID(int=0)
 RESOLUTION = timedelta(microseconds=1)
 
 

@@ -20,6 +20,7 @@ from billing.sync.store import BatchRow, Frozen, ParkedAccount
 from gateway.audit import service as audit
 from gateway.clock import Clock
 from gateway.db.pool import Connection, Db, Pool
+from gateway.ids import FIRST_UUID
 from gateway.ledger.model import InvariantCheck
 from gateway.runtime import metrics
 from gateway.runtime.failpoints import failpoint
@@ -27,7 +28,6 @@ from gateway.runtime.failpoints import failpoint
 ACCOUNTS_PAGE = 200
 ROWS_PAGE = 50_000
 SHOWN = 20
-FIRST_UUID = UUID(int=0)
 HOUR = timedelta(hours=1)
 
 NO_CUSTOMER_CODES = frozenset({"meter_event_customer_not_found"})

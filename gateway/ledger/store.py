@@ -10,14 +10,12 @@ from gateway.clock import Month, format_utc, format_utc_exact
 from gateway.db.jsonb import jsonb_text
 from gateway.db.pool import Db, Pool, Row, retry_contention
 from gateway.db.queries import load_queries
-from gateway.ids import request_label, uuid7_floor
+from gateway.ids import FIRST_UUID, LAST_UUID, request_label, uuid7_floor
 from gateway.ledger.model import Entry, Heartbeat, Settlement, Span, StaleIntent, UsageRow
 from gateway.units import AmountPico, format_amount
 
 QUERIES = load_queries(__package__)
 ENCODER = msgspec.json.Encoder()
-FIRST_UUID = UUID(int=0)
-LAST_UUID = UUID(int=(1 << 128) - 1)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 EXPORT_PAGE = 2_000
 

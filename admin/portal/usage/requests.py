@@ -16,7 +16,6 @@ from admin.portal.usage.views import CallLine, CallPage, CallsPage, Charged, Fil
 from admin.portal.usage.words import ENDINGS, FLAWS, SOURCES
 from admin.reports import store as reports
 from admin.reports.model import Call, CallDetail
-from admin.reports.store import LAST_UUID
 from admin.web.admission import Access
 from admin.web.errors import status_of
 from admin.web.i18n import Gettext, mark
@@ -24,7 +23,7 @@ from admin.web.pages import OK, page, problem_of
 from admin.web.parts import PageRequest, parts_of, visitor_in
 from gateway.clock import format_utc_exact
 from gateway.errors import NusagateError
-from gateway.ids import request_label
+from gateway.ids import FIRST_UUID, LAST_UUID, request_label
 from gateway.keys import service as keys
 from gateway.keys.model import ApiKey
 from gateway.ledger.model import EndReason, UsageSource
@@ -207,7 +206,7 @@ def _cursor(given: Mapping[str, str]) -> tuple[datetime, UUID] | None:
     except (ValueError, OverflowError):
         raise FormRefused("Write a moment as 2026-12-31T23:00:00Z.", param="before") from None
     label = given.get("after_id", "")
-    return moment, _uuid(label.removeprefix("req_"), "after_id") if label else UUID(int=0)
+    return moment, _uuid(label.removeprefix("req_"), "after_id") if label else FIRST_UUID
 
 
 def _uuid(text: str, name: str) -> UUID:
