@@ -85,8 +85,7 @@ async def die_in_the_sweeper(trial: Trial) -> None:
     """Leave requests of one shape open, and let the worker die around the commit that would end them."""
     for point, shapes in points.SWEEPER.items():
         for shape in shapes:
-            asking = asyncio.create_task(_ask_many(trial, shape))
-            await asyncio.to_thread(wait_until, lambda: _open_requests(trial) > 0, "requests are open", 20)
+            asking = await _open_many(trial, shape)
             await asyncio.to_thread(trial.gateway.kill)
             await asking
             await asyncio.to_thread(trial.stand.worker.kill)
@@ -99,10 +98,17 @@ async def die_in_the_sweeper(trial: Trial) -> None:
             trial.count("points")
 
 
-def _open_requests(trial: Trial) -> int:
-    return int(
-        trial.stand.postgres.sql("SELECT count(*) FROM request_intent WHERE state = 'open'", "nusagate")
-    )
+async def _open_many(trial: Trial, shape: Shape) -> "asyncio.Task[None]":
+    """Ask, and wait until some of these requests are open: those of a death before may be open still."""
+
+    def said(question: str) -> str:
+        return trial.stand.postgres.sql(question, "nusagate")
+
+    began = await asyncio.to_thread(said, "SELECT clock_timestamp()")
+    opened = f"SELECT count(*) FROM request_intent WHERE state = 'open' AND admitted_at > '{began}'"
+    asking = asyncio.create_task(_ask_many(trial, shape))
+    await asyncio.to_thread(wait_until, lambda: int(said(opened)) > 0, "requests are open", 20)
+    return asking
 
 
 async def die_with_a_spool(trial: Trial) -> None:
@@ -111,8 +117,7 @@ async def die_with_a_spool(trial: Trial) -> None:
     spool = trial.stand.folder / "spool"
     for shape in SHAPES if trial.full else trial.rng.sample(SHAPES, 1):
         await asyncio.to_thread(gateway.start, {"NUSAGATE_FAILPOINT": "spool.after_write"})
-        asking = asyncio.create_task(_ask_many(trial, shape))
-        await asyncio.to_thread(wait_until, lambda: _open_requests(trial) > 0, "requests are open", 20)
+        asking = await _open_many(trial, shape)
         [victim] = gateway.worker_pids()
         await asyncio.to_thread(postgres.kill)
         await asyncio.to_thread(wait_until, lambda pid=victim: not is_running(pid), "died at the spool", 20)
