@@ -77,6 +77,7 @@ class World:
     async def begin(self) -> None:
         self.rule = AccountLimits()
         self.accounts = [uuid7() for _ in range(3)]
+        self.latest = START
         await self.move_to(START)
         await self.db.executemany(
             "INSERT INTO account (account_id, email, plan_id, currency, created_at)"
@@ -86,6 +87,7 @@ class World:
 
     async def move_to(self, moment: datetime) -> None:
         self.clock.moment = moment
+        self.latest = max(self.latest, moment)
         await self.db.execute("UPDATE injected.moment SET value = $1", moment)
 
     async def reserve(self, request: ReserveRequest) -> list[object]:
@@ -132,9 +134,7 @@ class World:
             for row in rows
             for word in ("used", "held")
         }
-        return _seen(
-            counted, self.clock.moment, gate["in_flight"], gate["requests_tat_us"], gate["tokens_tat_us"]
-        )
+        return _seen(counted, self.latest, gate["in_flight"], gate["requests_tat_us"], gate["tokens_tat_us"])
 
     async def _redis_counters(self) -> dict[str, int]:
         await self.link._batcher.close()
@@ -147,7 +147,7 @@ class World:
         assert fields["in_flight"] == str(sum(name.startswith("hold:") for name in fields))
         return _seen(
             {name: int(value) for name, value in fields.items() if name.startswith(("used:", "held:"))},
-            self.clock.moment,
+            self.latest,
             int(fields["in_flight"]),
             int(fields["requests_tat_us"]),
             int(fields["tokens_tat_us"]),
@@ -161,16 +161,19 @@ class World:
         }
         return _seen(
             counted,
-            self.clock.moment,
+            self.latest,
             len(self.rule.holds),
             self.rule.requests_tat_us,
             self.rule.tokens_tat_us,
         )
 
 
-def _seen(counted: dict[str, int], now: datetime, in_flight: int, *tats_us: int) -> dict[str, int]:
-    """What matters of the counters: what is past by more than a day is not read again, and Redis lets go of it."""
-    day = (now - timedelta(days=1)).strftime("%Y-%m-%d")
+def _seen(counted: dict[str, int], latest: datetime, in_flight: int, *tats_us: int) -> dict[str, int]:
+    """What matters of the counters: what is past by more than a day is not read again, and Redis lets go of it.
+
+    It does not come back when the clock does: ``latest`` is the latest moment that there was.
+    """
+    day = (latest - timedelta(days=1)).strftime("%Y-%m-%d")
     current = {
         name: tokens
         for name, tokens in counted.items()
