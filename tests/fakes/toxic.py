@@ -65,6 +65,7 @@ class ToxicProxy:
         self._flowing.set()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._links: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
 
     def set(self, mode: Mode) -> None:
@@ -83,18 +84,44 @@ class ToxicProxy:
             await self.open()
 
     async def open(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=CHUNK_BYTES)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=CHUNK_BYTES)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
         server, self._server = self._server, None
         if server is not None:
+            # Python 3.11 loses a connection that is accepted and not yet made when its server closes.
+            for listening in server.sockets:
+                self._loop.remove_reader(listening)
+            await asyncio.sleep(0)
             server.close()
         for writer in tuple(self._writers):
             writer.transport.abort()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def stop(self) -> None:
+        """Close every connection and wait for it, also for those that were being accepted."""
+        await self.close()
+        for link in self._links:
+            link.cancel()
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # No coroutine: one that is cancelled before its first step would leave the connection open.
+        if self._server is None:
+            writer.transport.abort()
+            return
         self._writers.add(writer)
+        link = asyncio.create_task(self._serve(reader, writer))
+        self._links.add(link)
+        link.add_done_callback(self._links.discard)
+        link.add_done_callback(lambda _: self._abandon(writer))
+
+    def _abandon(self, writer: asyncio.StreamWriter) -> None:
+        self._writers.discard(writer)
+        writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_writer = None
         try:
             far_reader, far_writer = await self._connect()
@@ -107,10 +134,8 @@ class ToxicProxy:
         except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
-            for end in (writer, far_writer):
-                if end is not None:
-                    self._writers.discard(end)
-                    end.transport.abort()
+            if far_writer is not None:
+                self._abandon(far_writer)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if isinstance(self._target, Path):
@@ -196,18 +221,11 @@ def running_proxy(target: Target, *, seed: int = 0) -> Iterator[ToxicProxy]:
         await proxy.open()
         return proxy
 
-    async def stop(proxy: ToxicProxy) -> None:
-        await proxy.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-
     proxy = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
     try:
         yield proxy
     finally:
-        asyncio.run_coroutine_threadsafe(stop(proxy), loop).result(10)
+        asyncio.run_coroutine_threadsafe(proxy.stop(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
