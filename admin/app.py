@@ -208,7 +208,7 @@ class AdminApp:
                 await receive()
         except (NusagateError, OSError) as error:
             code = error.code if isinstance(error, NusagateError) else "database_unavailable"
-            log.error("start_failed", code=code)
+            log.error("start failed", code=code)
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})

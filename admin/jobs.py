@@ -43,7 +43,7 @@ async def forget(db: Pool, clock: Clock, kept_days: int) -> None:
 def _delivery(settings: Settings, environ: Mapping[str, str]) -> SmtpDelivery | None:
     given = read_optional(environ, "NUSAGATE_SMTP_URL")
     if given is None:
-        log.warning("mail_not_sent", setting="NUSAGATE_SMTP_URL")
+        log.warning("mail not sent", setting="NUSAGATE_SMTP_URL")
         return None
     public = urlsplit(settings.public_url)
     url = read_smtp_url(environ, public)

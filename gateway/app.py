@@ -174,7 +174,7 @@ class GatewayApp:
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
         except NusagateError as error:
-            log.error("start_failed", code=error.code, detail=error.message)
+            log.error("start failed", code=error.code, detail=error.message)
             await send({"type": "lifespan.startup.failed", "message": error.message})
             return
         await send({"type": "lifespan.shutdown.complete"})
@@ -213,7 +213,7 @@ def _answer_error(request: Request[Any, Any, Any], error: Exception) -> Response
     known = _known(error)
     label = request.scope["state"]["request_id"]
     if known.code == NusagateError.code:
-        log.error("request_failed", request_id=label, **describe(error))
+        log.error("request failed", request_id=label, **describe(error))
     status, headers, body = render_error(known, label, ())
     pairs = {name.decode(): value.decode() for name, value in headers if name != b"content-type"}
     return Response(body, status_code=status, headers=pairs, media_type="application/json")

@@ -35,7 +35,7 @@ async def _send(db: Db, clock: Clock, mail: Mail, deliver: Deliver) -> bool:
     try:
         await deliver(mail)
     except Exception as error:  # one address that refuses must not hold up the others
-        log.warning("mail_failed", attempt=mail.attempts, **describe(error))
+        log.warning("mail failed", attempt=mail.attempts, **describe(error))
         if mail.attempts >= ATTEMPTS_MAX:
             await store.give_up(db, mail.mail_id, clock.now())
         return False

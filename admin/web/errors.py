@@ -89,7 +89,7 @@ def answer_error(request: PageRequest, error: Exception) -> Response[str]:
     status = _status(error)
     label = request.scope["state"]["request_id"]
     if status >= SERVER_ERROR:
-        log.error("page_failed", request_id=label, status=status, **describe(error))
+        log.error("page failed", request_id=label, status=status, **describe(error))
     title, text = TEXTS.get(status, TEXTS[422 if status < SERVER_ERROR else SERVER_ERROR])
     visitor = request.scope["state"].setdefault("visitor", _stranger(request))
     say = visitor.translator.gettext
@@ -97,7 +97,7 @@ def answer_error(request: PageRequest, error: Exception) -> Response[str]:
     try:
         return render(request, "web/error.html", view, status=status)
     except Exception as second:  # the page of an error must not be a reason for another one
-        log.error("error_page_failed", request_id=label, **describe(second))
+        log.error("error page failed", request_id=label, **describe(second))
         return Response(f"{view.title}. {label}", status_code=status, media_type=MediaType.TEXT)
 
 

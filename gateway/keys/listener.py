@@ -43,7 +43,7 @@ class ChangeListener:
                 await self._listen()
             except Exception as error:  # the cache stays closed and we try again
                 log.warning(
-                    "listener_lost",
+                    "listener lost",
                     state="operational" if is_operational(error) else "bug",
                     **describe(error),
                 )

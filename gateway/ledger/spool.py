@@ -21,6 +21,7 @@ import msgspec
 
 from gateway.db.pool import is_poison
 from gateway.errors import ConfigurationError, NusagateError
+from gateway.ids import request_label
 from gateway.ledger.model import Settlement
 from gateway.runtime import metrics
 from gateway.runtime.batcher import Batcher
@@ -103,7 +104,8 @@ class Spool:
 
     async def set_aside(self, settlement: Settlement, error: Exception) -> None:
         """Keep a settlement that cannot be recorded, for a person to look at."""
-        await self._refuse(ENCODER.encode(settlement), str(settlement.request_id), error)
+        log.error("settlement refused", request_id=request_label(settlement.request_id), **describe(error))
+        await self._refuse(ENCODER.encode(settlement))
 
     async def close(self) -> None:
         """Finish writing and let go of the file."""
@@ -152,7 +154,8 @@ class Spool:
     async def _replay_file(self, path: Path, settle: Settle) -> int:
         settlements, unreadable = _read(path)
         for line in unreadable:
-            await self._refuse(line, path.name, msgspec.DecodeError())
+            log.error("settlement unreadable", path=path.name)
+            await self._refuse(line)
         for start in range(0, len(settlements), REPLAY_BATCH):
             failpoint("spool.before_replay")
             await self._settle(settlements[start : start + REPLAY_BATCH], settle)
@@ -169,14 +172,13 @@ class Spool:
             if not is_poison(error):
                 raise
             if len(batch) == 1:
-                await self._refuse(ENCODER.encode(batch[0]), str(batch[0].request_id), error)
+                await self.set_aside(batch[0], error)
                 return
             for settlement in batch:
                 await self._settle([settlement], settle)
 
-    async def _refuse(self, line: bytes, what: str, error: Exception) -> None:
+    async def _refuse(self, line: bytes) -> None:
         """Set a line aside that a person has to look at; it is never thrown away."""
-        log.error("settlement refused", what=what, **describe(error))
         metrics.spool_refused_total.inc()
         await asyncio.to_thread(self._append_refused, line)
 

@@ -215,7 +215,7 @@ class RedisQuota:
             self._missed.add(account_id)
 
     def _engine_changed(self, up: bool, cause: str) -> None:  # noqa: FBT001 - the two states of a link
-        log.warning("quota engine changed", engine=self.engine.value, cause=cause)
+        log.warning("quota engine changed", engine=self.engine.value, reason=cause)
         metrics.quota_engine_switches_total.labels(self.engine.value).inc()
         metrics.quota_engine.labels(Engine.REDIS.value).set(int(up))
         metrics.quota_engine.labels(Engine.POSTGRES.value).set(int(not up))

@@ -13,11 +13,9 @@ import structlog
 
 SAFE_FIELDS = frozenset(
     {
-        "account_id", "attempt", "batch_size", "checks", "code", "count", "customer", "deadline", "detail", "dialect", "duration_ms",
-        "end_reason", "endpoint", "engine", "error_type", "event", "flaw", "host", "job", "key_id", "level", "limit",
-        "method", "migration", "model", "notice", "overshoot_tokens", "path", "period", "pid", "plan", "port", "reason",
-        "refused_by", "request_id", "reserved_tokens", "room", "setting", "state", "status", "stream", "timestamp",
-        "total_tokens", "types", "upstream", "usage_source", "version", "worker", "workers",
+        "account_id", "attempt", "code", "count", "customer", "detail", "endpoint", "engine", "error_type", "event", "job", "level",
+        "notice", "path", "period", "plan", "reason", "request_id", "room", "setting", "state", "status", "timestamp", "types",
+        "upstream",
     }
 )  # fmt: skip
 REDACTED = "[redacted]"

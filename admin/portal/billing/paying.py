@@ -100,10 +100,10 @@ async def ask(request: PageRequest, act: Callable[[Till], Awaitable[Result]], *,
         async with asyncio.timeout(parts.settings.limits.payment_timeout_s):
             return await act(parts.till)
     except TimeoutError:
-        log.warning("paying_failed", code="timeout")
+        log.warning("paying failed", code="timeout")
         raise (PayingUnclear if is_change else PayingAway) from None
     except StripeError as error:
-        log.warning("paying_failed", **describe(error))
+        log.warning("paying failed", **describe(error))
         raise _reason(error, is_change=is_change) from error
     except tuple(REASONS) as error:
         raise REASONS[type(error)] from error
