@@ -1,4 +1,4 @@
-"""``nusagate audit``: what operators did, and how the other commands keep it."""
+"""``nusagate audit``: what was done and by whom, and how the other commands keep what they do."""
 
 from datetime import datetime
 from typing import Any

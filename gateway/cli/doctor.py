@@ -34,7 +34,7 @@ class Check(msgspec.Struct, frozen=True):
 @click.command(epilog="Example: nusagate doctor --json")
 @json_option
 def doctor(*, as_json: bool) -> int:
-    """Check configuration, Postgres, migrations, prices, Redis, upstreams, Stripe and the clock."""
+    """Check configuration, Postgres, migrations, prices, Redis, upstreams and the clock."""
     checks = asyncio.run(_examine())
     emit({"checks": [msgspec.to_builtins(check) for check in checks]}, as_json=as_json)
     return 0 if all(check.ok for check in checks) else 1

@@ -19,6 +19,8 @@ from gateway.plans.model import LIMIT_MAX
 
 SHOWN_ONCE = "Keep the key now: it is shown this once and cannot be read again."
 
+ONE_SECOND = timedelta(seconds=1)
+
 key_argument = click.argument("key_id", metavar="KEY_ID", type=click.UUID)
 
 
@@ -120,7 +122,13 @@ def rotate(*, key_id: UUID, grace: timedelta, as_json: bool) -> None:
 
     async def work(db: Connection) -> NewKey:
         new = await service.rotate_key(db, CLOCK, peppers, key_id, account_id=None, grace=grace)
-        await keep(db, "key:rotate", object_id=key_id, after={"replaced_by": new.key_id})
+        await keep(
+            db,
+            "key:rotate",
+            account_id=new.account_id,
+            object_id=key_id,
+            after={"replaced_by": new.key_id, "grace_s": grace // ONE_SECOND},
+        )
         return new
 
     made = transacted(work)

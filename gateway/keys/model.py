@@ -80,6 +80,7 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True):
     """A key that was just made, the only time that its text is known."""
 
     key_id: UUID
+    account_id: UUID
     text: str
 
     def __repr__(self) -> str:

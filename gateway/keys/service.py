@@ -134,7 +134,7 @@ async def renew_key(
 
 
 async def _insert(db: Db, peppers: Peppers, *, account_id: UUID, scopes: KeyScopes, now: datetime) -> NewKey:
-    new = NewKey(key_id=uuid7(), text=generate_key())
+    new = NewKey(key_id=uuid7(), account_id=account_id, text=generate_key())
     secret = _secret(peppers, new.text)
     await store.insert_key(db, new.key_id, account_id, secret=secret, scopes=scopes, created_at=now)
     return new

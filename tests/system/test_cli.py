@@ -214,6 +214,14 @@ def test_a_rotated_and_a_revoked_key_stay_listed(cli, account):
         (second["key_id"], "revoked", third["key_id"]),
         (first["key_id"], "active", second["key_id"]),
     ]
+    kept = cli("audit", "list", "--account", account["account_id"], "--action", "key", "--json")["events"]
+    assert [(event["action"], event["object_id"]) for event in kept] == [
+        ("key:revoke", third["key_id"]),
+        ("key:rotate", second["key_id"]),
+        ("key:rotate", first["key_id"]),
+        ("key:create", first["key_id"]),
+    ]
+    assert [event["after"]["grace_s"] for event in kept[1:3]] == [0, 3600]
 
 
 # ------------------------------------------------------------------ plans and prices
