@@ -16,10 +16,6 @@ DELETE FROM price_rate WHERE book_id = $1;
 -- Forget a draft.
 DELETE FROM price_book WHERE book_id = $1 AND published_at IS NULL;
 
--- list_drafts
--- The drafts that wait to be published.
-SELECT book_id, currency, version, effective_from FROM price_book WHERE published_at IS NULL ORDER BY currency, version;
-
 -- pays_in
 -- Whether any account pays in a currency.
 SELECT account_id FROM account WHERE currency = $1 ORDER BY account_id LIMIT 1;

@@ -66,11 +66,6 @@ async def delete_draft(connection: Connection, book_id: str) -> None:
     await connection.execute(QUERIES["delete_draft"], book_id)
 
 
-async def list_drafts(db: Db) -> list[Mapping[str, Any]]:
-    """Read which drafts there are."""
-    return [dict(row) for row in await db.fetch(QUERIES["list_drafts"])]
-
-
 async def somebody_pays_in(db: Db, currency: Currency) -> bool:
     """Tell whether any account pays in a currency."""
     return await db.fetchval(QUERIES["pays_in"], currency) is not None

@@ -47,11 +47,6 @@ class MonthOfUse(msgspec.Struct, frozen=True, kw_only=True):
     drawn_pico: int
     posted_at: datetime
 
-    @property
-    def unwritten_pico(self) -> int:
-        """What is used and not in the journal."""
-        return self.pending_pico + self.billable_pico - self.seen_pico
-
 
 class CreditEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of a balance, as its owner sees it."""

@@ -19,6 +19,7 @@ SEEN_APART = timedelta(minutes=15)
 """A difference counts when it is seen again, unchanged, after this long."""
 DOUBTFUL_MAX = 16
 RANGE = timedelta(hours=96)
+"""What one read can hold: a page of Stripe's has 100 sums at most, and four days are 96 hours."""
 HOUR = timedelta(hours=1)
 
 

@@ -104,7 +104,6 @@ class State(msgspec.Struct):
     answers: dict[str, StoredAnswer] = msgspec.field(default_factory=dict)
     deliveries: dict[str, Delivery] = msgspec.field(default_factory=dict)
     settings: Settings = msgspec.field(default_factory=Settings)
-    invoices_numbered: int = 0
     clock_offset_s: int = 0
     clock_stopped_at: int | None = None
 

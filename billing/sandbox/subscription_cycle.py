@@ -8,7 +8,6 @@ from billing.sandbox.events import changed, emit
 from billing.sandbox.invoice_items import new_item, pending_items
 from billing.sandbox.invoice_lines import flat_line, flat_lines, open_usage, period_of, whole_of
 from billing.sandbox.invoicing import collect, draft_invoice, finalize
-from billing.sandbox.payment_methods import card_for
 from billing.sandbox.periods import boundary_after
 from billing.sandbox.prices import is_metered
 from billing.sandbox.state import Json
@@ -235,9 +234,3 @@ def expire_incomplete(world: World, subscription: Json) -> None:
         invoice["status_transitions"]["voided_at"] = world.now()
         emit(world, "invoice.voided", invoice)
     emit(world, "customer.subscription.updated", subscription, before=before)
-
-
-def has_card(world: World, subscription: Json) -> bool:
-    """Tell whether there is a card to collect from."""
-    customer = world.table("customer")[subscription["customer"]]
-    return card_for(world, customer, subscription) is not None

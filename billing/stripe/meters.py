@@ -15,8 +15,6 @@ from gateway.units import Currency
 
 CUSTOMER_KEY = "stripe_customer_id"
 VALUE_KEY = "value"
-SUMMARY_HOURS_MAX = 96
-"""Hours of one read: a page has 100 summaries at most, and four days are 96."""
 PAGE = 100
 
 
@@ -72,7 +70,7 @@ async def hourly_sums(
 ) -> Mapping[datetime, int]:
     """Read what Stripe has counted for a customer in [start, end), by UTC hour; hours without usage are left out.
 
-    At most ``SUMMARY_HOURS_MAX`` hours, both ends on the hour. One read.
+    At most 96 hours, both ends on the hour. One read.
     """
     page = await client.read(
         lambda sdk: sdk.v1.billing.meters.event_summaries.list_async(
