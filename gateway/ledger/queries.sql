@@ -136,9 +136,10 @@ SELECT request_id, state FROM request_intent WHERE request_id = ANY($1::uuid[]);
 SELECT request_id FROM ledger_entry WHERE request_id = ANY($1::uuid[]) AND kind = 'usage' AND usage_flaw = 'gateway_crash';
 
 -- stale_intents
--- Open requests whose gateway has not been heard of for a while.
+-- Open requests whose gateway has not been heard of for a while. After 24 days an age is more than an entry's duration
+-- can say: one such request, out of an old backup, must not fail the whole page.
 SELECT request_id, account_id, model, book_id, upstream, input_tokens, reserved_tokens, delivered_bytes,
-    (extract(epoch FROM clock_timestamp() - admitted_at) * 1000)::bigint AS age_ms
+    LEAST((extract(epoch FROM clock_timestamp() - admitted_at) * 1000)::bigint, 2147483647) AS age_ms
 FROM request_intent
 WHERE state = 'open' AND heartbeat_at < clock_timestamp() - make_interval(secs => $1)
 ORDER BY deadline LIMIT $2;
