@@ -58,7 +58,6 @@ class Spool:
         self.broken = False
         self._folder = folder
         self._descriptor: int | None = None
-        self._path: Path | None = None
         self._writing = asyncio.Lock()
         self._batcher = Batcher(
             self._write, max_batch=max_batch, max_queue=max_queue, is_poison=lambda _error: False
@@ -141,9 +140,13 @@ class Spool:
             raise
 
     def _open(self) -> None:
-        self._path = self._folder / f"{time.time_ns()}-{os.getpid()}{SUFFIX}"
-        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        while self._descriptor is None:
+            path = self._folder / f"{time.time_ns()}-{os.getpid()}{SUFFIX}"
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            if os.fstat(self._descriptor).st_nlink == 0:
+                # Between its making and its lock somebody took it for a dead process' file, and removed it.
+                self._let_go()
         _sync_folder(self._folder)
 
     def _let_go(self) -> None:

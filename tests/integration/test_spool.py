@@ -1,9 +1,10 @@
 """Settlements survive a database that is away, and a gateway that dies meanwhile."""
 
 import asyncio
+import fcntl
 import os
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -51,6 +52,13 @@ def ended(request: ReserveRequest, output_tokens: int = 5) -> Settlement:
         end_reason=EndReason.COMPLETED, upstream="u", duration_ms=1, input_text_tokens=10,
         output_text_tokens=output_tokens, amount_pico=10 * 300_000_000 + output_tokens * 1_500_000_000,
         usage_source=UsageSource.UPSTREAM, raw_usage={"input_tokens": 10}, replay_key="k", replay_body="a\0b",
+    )  # fmt: skip
+
+
+def released(request_id: UUID) -> Settlement:
+    return Settlement(
+        request_id=request_id, account_id=uuid7(), entry_id=uuid7(), released=True,
+        end_reason=EndReason.UPSTREAM_ERROR, upstream=None, duration_ms=0,
     )  # fmt: skip
 
 
@@ -127,6 +135,31 @@ async def test_the_spool_of_a_dead_process_is_replayed_by_another(seeded, sari, 
     await dead.close()
     assert await another.replay(lambda batch: store.settle(seeded, batch)) == 3
     assert await seeded.fetchval("SELECT count(*) FROM ledger_entry") == 3
+
+
+async def test_a_file_that_another_takes_for_a_dead_ones_before_it_is_locked_is_not_written(
+    tmp_path, monkeypatch
+):
+    """Whoever finds a file unlocked removes it when it is replayed; what was promised to be on disk must not go with it."""
+    lock, seen = fcntl.flock, []
+
+    async def settles(batch):
+        seen.extend(batch)
+
+    def lock_late(descriptor: int, operation: int) -> None:
+        if operation == fcntl.LOCK_EX and not overtaken:
+            overtaken.append(descriptor)
+            assert asyncio.run(spool_in(tmp_path).replay(settles)) == 0
+        lock(descriptor, operation)
+
+    overtaken: list[int] = []
+    spool, request = spool_in(tmp_path), uuid7()
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", lock_late)
+        await spool.append(released(request))
+    await spool.close()
+    assert await spool_in(tmp_path).replay(settles) == 1
+    assert [settlement.request_id for settlement in seen] == [request]
 
 
 async def test_a_file_is_kept_until_its_replay_is_committed(seeded, sari, tmp_path):
