@@ -1,6 +1,7 @@
 -- claim_idempotency_key
 -- Claims a key for a request, or tells who has it and how far that request is. A key whose request was released
--- served nobody and is free again; who sees it so and does not get it lost it to another claim.
+-- served nobody and is free again; who sees it so and does not get it lost it to another claim. So is one whose request
+-- was not admitted within five minutes, longer than any may wait for that: its gateway died, or could not give it up.
 WITH mine AS (
     INSERT INTO idempotency_key AS k (account_id, key, request_sha256, request_id, created_at, expires_at)
     VALUES ($1, $2, $3, $4, now(), now() + interval '24 hours')
@@ -8,6 +9,8 @@ WITH mine AS (
         SET request_sha256 = $3, request_id = $4, created_at = now(), expires_at = now() + interval '24 hours', body = NULL
         WHERE k.expires_at <= now()
             OR EXISTS (SELECT FROM request_intent i WHERE i.request_id = k.request_id AND i.state = 'released')
+            OR (k.created_at < now() - interval '5 minutes'
+                AND NOT EXISTS (SELECT FROM request_intent i WHERE i.request_id = k.request_id))
     RETURNING request_id
 )
 SELECT $4::uuid AS request_id, $3::bytea AS request_sha256, true AS open, NULL::bytea AS body FROM mine

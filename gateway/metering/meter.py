@@ -110,12 +110,11 @@ class Hold:
         """Settle or release the request; it is committed when this returns.
 
         ``kept`` and ``replay`` (an Idempotency-Key and the answer under it) commit with the entry; an answer above
-        ``KEPT_MAX_BYTES`` is not kept.
+        ``KEPT_MAX_BYTES``, or one that is no text, is not kept.
         """
         if kept is not None and len(kept.response) > KEPT_MAX_BYTES:
             kept = None
-        if replay is not None and len(replay[1]) > KEPT_MAX_BYTES:
-            replay = None
+        replay_body = None if replay is None else _text_to_keep(replay[1])
         settlement = Settlement(
             request_id=self.request.request_id,
             account_id=self.request.account_id,
@@ -130,13 +129,21 @@ class Hold:
             kept_days=None if kept is None else kept.keep_days,
             kept_input=JSON_NULL if kept is None else kept.input_items,
             kept_response=JSON_NULL if kept is None else kept.response,
-            replay_key=None if replay is None else replay[0],
-            replay_body=None if replay is None else replay[1].decode(),
+            replay_key=None if replay is None or replay_body is None else replay[0],
+            replay_body=replay_body,
         )
         await self._meter.record(self, settlement, charged)
 
     def _elapsed_ms(self) -> int:
         return math.ceil((monotonic_s() - self._started_s) * MILLISECONDS_PER_SECOND)
+
+
+def _text_to_keep(answer: bytes) -> str | None:
+    """Return an answer as the text that may be kept; an upstream can send bytes that are none, where nobody reads them."""
+    try:
+        return answer.decode() if len(answer) <= KEPT_MAX_BYTES else None
+    except UnicodeDecodeError:
+        return None
 
 
 def _release(request: ReserveRequest) -> Settlement:

@@ -61,6 +61,12 @@ class _Handler(BaseHTTPRequestHandler):
     def polite(self) -> None:
         self._reply(200, json.dumps(ANSWER).encode())
 
+    def latin(self) -> None:
+        """An answer with a byte that is not UTF-8, in a field that nobody reads."""
+        self._reply(
+            200, json.dumps(ANSWER | {"system_fingerprint": "cafe"}).encode().replace(b"cafe", b"caf\xe9")
+        )
+
     def failing(self) -> None:
         self._reply(500, json.dumps({"error": {"message": SECRET_DETAIL}}).encode())
 

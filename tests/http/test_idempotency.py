@@ -6,6 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from gateway.accounts.model import LimitName
+from gateway.http import idempotency
+from gateway.http.inference import ENDPOINTS
+from gateway.ids import uuid7
 from tests.http.asking import CHAT, EMBEDDINGS, RESPONSES, ask, bearer, body_of, connect, send, wire_bytes
 
 ONCE = {"idempotency-key": "pesanan-42"}
@@ -100,6 +103,36 @@ async def test_a_request_that_was_refused_may_be_tried_again(http, people, books
 async def test_a_request_that_was_wrong_may_be_put_right(http, sari):
     assert ask(http, sari, RESPONSES, "Halo", temperature=7, headers=ONCE).status == 400
     assert ask(http, sari, RESPONSES, "Halo [[sim output=1]]", headers=ONCE).status == 200
+
+
+@BOTH
+async def test_a_key_whose_gateway_died_before_the_request_was_admitted_is_free_after_five_minutes(
+    http, sari, books, path
+):
+    body = json.dumps(body_of(path, "Halo [[sim output=1]]")).encode()
+    other = uuid7()
+    assert (
+        await idempotency.claim(
+            books.db, sari.account_id, "pesanan-42", other, endpoint=ENDPOINTS["POST", path][0], body=body
+        )
+        is None
+    )
+    assert send(http, sari, path, body, headers=ONCE).code == "request_in_progress"
+    await books.db.execute(
+        "UPDATE idempotency_key SET created_at = now() - interval '5 minutes 1 second' WHERE request_id = $1",
+        other,
+    )
+    answer = send(http, sari, path, body, headers=ONCE)
+    assert (answer.status, send(http, sari, path, body, headers=ONCE).body) == (200, answer.body)
+    assert await books.requests_of(sari) == [answer.label]
+
+
+async def test_an_answer_that_is_no_text_is_charged_as_any_other_and_not_replayed(http, sari, books):
+    first = ask(http, sari, CHAT, "[[rude latin]]", model="rude", headers=ONCE)
+    entry = await books.closed(first.label)
+    assert (first.status, entry["usage_source"], entry["quota_tokens"]) == (200, "upstream", 6)
+    again = ask(http, sari, CHAT, "[[rude latin]]", model="rude", headers=ONCE)
+    assert (again.status, again.code) == (409, "idempotency_conflict")
 
 
 async def test_a_broken_stream_that_was_charged_is_not_served_again(http, sari, books):
