@@ -1,8 +1,12 @@
+-- retire_price
+-- A price that another one of the same lookup key replaces keeps its row: subscriptions and invoices are known by it.
+UPDATE stripe_price SET lookup_key = 'replaced:' || price_id WHERE lookup_key = $2 AND price_id <> $1;
+
 -- save_price
 -- A price that was found or made at Stripe.
 INSERT INTO stripe_price (price_id, lookup_key, plan_id, currency, kind, unit_amount_decimal, created_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
-ON CONFLICT (lookup_key) DO UPDATE SET price_id = EXCLUDED.price_id;
+ON CONFLICT (price_id) DO UPDATE SET lookup_key = EXCLUDED.lookup_key;
 
 -- find_price
 -- The price of a lookup key.

@@ -15,7 +15,7 @@ from billing.customers import service as customers
 from billing.customers.model import ACCOUNT_KEY
 from billing.settings import StripeLimits
 from billing.stripe.client import Stripe
-from billing.stripe.errors import StripeMissing, StripeRefused
+from billing.stripe.errors import Effect, StripeError, StripeMissing, StripeRefused
 from billing.subscriptions import catalogue, remote, store
 from billing.subscriptions.entitlements import apply_entitlement
 from billing.subscriptions.model import (
@@ -141,16 +141,11 @@ class Subscriptions:
             return await self._change(subscription, _charged_now([{"price": price.price_id, "quantity": 1}]))
         if step is Step.CHEAPER:
             return await self._change(subscription, _later(subscription, price, paid.plan_id))
+        if step is Step.BACK:
+            return await self._change(subscription, _back(subscription, paid))
         if held is not None:
-            # What is paid for already must not be paid for again: back to it first.
-            entitlement = await self._change(subscription, _back(subscription, paid))
-            if step is Step.BACK:
-                return entitlement
-        assert subscription.flat_item_id is not None
-        return await self._change(
-            subscription,
-            _charged_now([{"id": subscription.flat_item_id, "price": price.price_id, "quantity": 1}]),
-        )
+            return await self._past_held(account, subscription, paid=paid, price=price)
+        return await self._change(subscription, _charged_now(_flat_item(subscription, price)))
 
     async def cancel(self, account_id: UUID) -> Entitlement:
         """Let the plan end with the month that is paid for; ``NotSubscribed``."""
@@ -173,6 +168,23 @@ class Subscriptions:
         if subscription is None:
             raise NotSubscribed
         return subscription
+
+    async def _past_held(
+        self, account: Account, subscription: Subscription, *, paid: Price, price: Price
+    ) -> Entitlement:
+        """Move to a dearer plan than the one that is held.
+
+        What is paid for already must not be paid for again, so the price goes back to it first, and nothing else does.
+        Where the card is declined, the cheaper plan that was chosen follows as before, and a cancellation holds.
+        """
+        chosen = await self._price(account, subscription.plan_id or "")
+        await self._change(subscription, _only_price(subscription, paid))
+        try:
+            return await self._change(subscription, _charged_now(_flat_item(subscription, price)))
+        except StripeError as error:
+            if error.effect is Effect.NONE:
+                await self._change(subscription, _only_price(subscription, chosen))
+            raise
 
     async def _change(self, subscription: Subscription, params: Params) -> Entitlement:
         asked_at = self._clock.now()
@@ -264,6 +276,12 @@ async def refresh_session(
     return kept.account_id
 
 
+def _flat_item(subscription: Subscription, price: Price) -> Items:
+    """Return the item of the flat price with another one."""
+    assert subscription.flat_item_id is not None
+    return [{"id": subscription.flat_item_id, "price": price.price_id, "quantity": 1}]
+
+
 def _charged_now(items: Items) -> Params:
     """Change items and collect what that costs at once; a card that is declined changes nothing."""
     return {
@@ -277,9 +295,8 @@ def _charged_now(items: Items) -> Params:
 
 def _later(subscription: Subscription, price: Price, paid_plan: str) -> Params:
     """Bill the cheaper price from the next month on, and hold the plan that is paid for until then."""
-    assert subscription.flat_item_id is not None
     return {
-        "items": [{"id": subscription.flat_item_id, "price": price.price_id, "quantity": 1}],
+        "items": _flat_item(subscription, price),
         "proration_behavior": "none",
         "cancel_at_period_end": False,
         "metadata": {
@@ -291,13 +308,12 @@ def _later(subscription: Subscription, price: Price, paid_plan: str) -> Params:
 
 def _back(subscription: Subscription, paid: Price) -> Params:
     """Return to the plan that is held, which costs nothing now."""
-    assert subscription.flat_item_id is not None
-    return {
-        "items": [{"id": subscription.flat_item_id, "price": paid.price_id, "quantity": 1}],
-        "proration_behavior": "none",
-        "cancel_at_period_end": False,
-        "metadata": _NOTHING_HELD,
-    }
+    return {**_only_price(subscription, paid), "cancel_at_period_end": False, "metadata": _NOTHING_HELD}
+
+
+def _only_price(subscription: Subscription, price: Price) -> Params:
+    """Bill another price from the next month on, and leave everything else as it is."""
+    return {"items": _flat_item(subscription, price), "proration_behavior": "none"}
 
 
 def _to_metered(subscription: Subscription, price: Price) -> Params:

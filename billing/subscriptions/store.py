@@ -28,7 +28,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def save_price(db: Db, price: Price, now: datetime) -> None:
-    """Remember a price."""
+    """Remember a price, and go on knowing the one that it replaces."""
+    await db.execute(QUERIES["retire_price"], price.price_id, price.lookup_key)
     await db.execute(QUERIES["save_price"], *msgspec.structs.astuple(price), now)
 
 

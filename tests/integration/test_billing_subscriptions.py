@@ -79,6 +79,25 @@ async def test_a_new_amount_is_a_new_price_and_the_old_one_still_means_its_plan(
     assert await shop.standing(sari) == ("basic", "active")
 
 
+@pytest.mark.parametrize(("plan", "key"), [("basic", "flat_999900"), ("payg", "metered_0.1")])
+async def test_a_price_that_another_one_of_its_name_replaces_is_still_known(shop, sari, plan, key):
+    await shop.subscribed(sari, plan)
+    lookup_key = f"nusagate_{plan}_idr_{key}"
+    (before,) = [one for one in shop.get("/v1/prices?limit=100")["data"] if one["lookup_key"] == lookup_key]
+    headers = {"Authorization": "Bearer sk_test_x", "Content-Type": "application/x-www-form-urlencoded"}
+    form = "active=false&lookup_key="
+    assert shop.sandbox.send("POST", f"/v1/prices/{before['id']}", form, headers)[0] == 200
+    shop.move(days=2)
+    after = {
+        price.lookup_key: price.price_id for price in await catalogue.setup(shop.db, shop.clock, shop.stripe)
+    }
+    assert after[lookup_key] != before["id"]
+    await refresh_all(shop.db, shop.clock, shop.stripe, timedelta(days=7))
+    assert await shop.standing(sari) == (plan, "active")
+    known = await store.find_prices(shop.db, [before["id"], after[lookup_key]])
+    assert [price.plan_id for price in known.values()] == [plan, plan]
+
+
 # ------------------------------------------------------------------ buying
 
 
@@ -222,6 +241,23 @@ async def test_a_dearer_plan_than_the_one_held_costs_the_difference_to_that(shop
     left_s, month_s = int((DECEMBER - shop.clock.now()).total_seconds()), 30 * 86_400
     assert abs(invoices_at_stripe(shop)[-1]["total"] - 9_000_000 * left_s // month_s) <= 1
     assert await shop.standing(sari) == ("pro", "active")
+
+
+async def test_a_dearer_plan_than_the_one_held_that_cannot_be_paid_changes_nothing(shop, sari):
+    await shop.subscribed(sari, "standard")
+    await shop.subscriptions.change_plan(sari.account_id, "basic")
+    await shop.subscriptions.cancel(sari.account_id)
+    before = subscription_at_stripe(shop)
+    await shop.use_card(sari, FAILS_LATER)
+    with pytest.raises(StripeDeclined):
+        await shop.subscriptions.change_plan(sari.account_id, "pro")
+    await shop.catch_up()
+    after = subscription_at_stripe(shop)
+    assert after["items"]["data"][0]["price"]["id"] == before["items"]["data"][0]["price"]["id"]
+    assert (after["metadata"], after["cancel_at_period_end"]) == (before["metadata"], True)
+    (known,) = await store.subscriptions_of(shop.db, sari.account_id)
+    assert (known.plan_id, known.held_plan_id, known.cancel_at) == ("basic", "standard", DECEMBER)
+    assert len(invoices_at_stripe(shop)) == 1
 
 
 async def test_from_flat_to_use_and_back_keeps_what_usage_is_counted_by(shop, sari):
