@@ -10,6 +10,7 @@ from billing.sync import worker
 from billing.sync.sender import Sender
 from gateway.clock import Clock
 from gateway.db.pool import Pool
+from gateway.ledger.service import Verifier
 from gateway.runtime.jobs import Job
 
 SYNC_EVERY_S = 15
@@ -32,7 +33,7 @@ class StripeWork:
         return [
             Job("stripe_sync", SYNC_EVERY_S, self._sync),
             Job("stripe_reconcile", RECONCILE_EVERY_S, self._reconcile),
-            Job("stripe_verify", VERIFY_EVERY_S, sync.verify),
+            Job("stripe_verify", VERIFY_EVERY_S, Verifier(self._clock, sync.INVARIANTS).run),
             *account_jobs(self._db, self._clock, self._stripe, self._settings),
         ]
 

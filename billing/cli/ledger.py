@@ -89,7 +89,8 @@ def adjust(
 
 async def _verify(db: Connection, month: Month | None, say: Callable[[str], None]) -> list[InvariantCheck]:
     checks = await ledger.verify(db, month=month, begin=say)
+    checks += await sync.verify(db, month=month, begin=say)
     if month is None:
-        say("batches and credit")
-        checks += [*await sync.verify(db), await credit.verify(db)]
+        say("credit")
+        checks.append(await credit.verify(db))
     return checks

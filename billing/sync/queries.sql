@@ -236,39 +236,51 @@ SELECT last_error, count(*) AS batches FROM stripe_batch
 WHERE state = 'waiting' AND last_error IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT $1;
 
 -- verify_rows
--- Batches that do not hold exactly the outbox rows they were made of, and rows whose batch does not exist.
+-- Batches of a month that do not hold exactly the outbox rows they were made of, and rows whose batch does not exist.
 SELECT count(*) FROM (
-    SELECT batch_id, count(*) AS entries, sum(amount_pico) AS amount_pico
-    FROM billing_outbox WHERE batch_id IS NOT NULL GROUP BY batch_id
+    SELECT batch_id, count(*) AS entries, sum(amount_pico) AS amount_pico FROM billing_outbox
+    WHERE batch_id IS NOT NULL
+        AND occurred_at >= $1::text::timestamptz AND occurred_at < $2::text::timestamptz
+    GROUP BY batch_id
 ) o
-FULL JOIN stripe_batch b USING (batch_id)
+FULL JOIN (
+    SELECT batch_id, entries, amount_pico FROM stripe_batch
+    WHERE window_start >= $1::text::timestamptz AND window_start < $2::text::timestamptz
+) b USING (batch_id)
 WHERE b.entries IS DISTINCT FROM o.entries OR b.amount_pico IS DISTINCT FROM o.amount_pico;
 
 -- verify_units
--- Periods where batches and carry do not add up to the outbox rows: sum of values times the unit, plus less than one unit.
-WITH unit AS (SELECT * FROM unnest($1::text[], $2::numeric[]) AS u(currency, unit_pico))
+-- Accounts whose batches and carry of a month do not add up to the outbox rows: sum of values times the unit, plus less
+-- than one unit.
+WITH unit AS (SELECT * FROM unnest($3::text[], $4::numeric[]) AS u(currency, unit_pico))
 SELECT count(*) FROM (
-    SELECT b.account_id, b.currency, b.period, sum(b.value) AS units, sum(b.amount_pico) AS amount_pico
-    FROM stripe_batch b GROUP BY 1, 2, 3
+    SELECT account_id, currency, period, sum(value) AS units, sum(amount_pico) AS amount_pico FROM stripe_batch
+    WHERE window_start >= $1::text::timestamptz AND window_start < $2::text::timestamptz
+    GROUP BY 1, 2, 3
 ) b
-FULL JOIN stripe_carry c USING (account_id, currency, period)
+FULL JOIN (
+    SELECT account_id, currency, period, cum_pico, frozen_units FROM stripe_carry
+    WHERE period COLLATE "C" >= left($1, 7) AND period COLLATE "C" < left($2, 7)
+) c USING (account_id, currency, period)
 LEFT JOIN unit u USING (currency)
 WHERE b.units IS DISTINCT FROM c.frozen_units OR b.amount_pico IS DISTINCT FROM c.cum_pico
     OR NOT COALESCE(c.cum_pico - c.frozen_units * u.unit_pico BETWEEN 0 AND u.unit_pico - 1, false);
 
 -- verify_windows
--- Batches with a row outside their hour, of another account, or in another currency.
+-- Batches with a row of a month that is outside their hour, of another account, or in another currency.
 SELECT count(*) FROM billing_outbox o JOIN stripe_batch b USING (batch_id)
-WHERE o.account_id <> b.account_id OR o.currency <> b.currency
-    OR date_trunc('hour', o.occurred_at, 'UTC') <> b.window_start
-    OR to_char(b.window_start AT TIME ZONE 'UTC', 'YYYY-MM') <> b.period
-    OR date_trunc('hour', b.event_at, 'UTC') <> b.window_start;
+WHERE o.occurred_at >= $1::text::timestamptz AND o.occurred_at < $2::text::timestamptz
+    AND (o.account_id <> b.account_id OR o.currency <> b.currency
+        OR date_trunc('hour', o.occurred_at, 'UTC') <> b.window_start
+        OR to_char(b.window_start AT TIME ZONE 'UTC', 'YYYY-MM') <> b.period
+        OR date_trunc('hour', b.event_at, 'UTC') <> b.window_start);
 
 -- verify_payloads
--- Batches whose payload is not what was frozen.
+-- Batches of a month whose payload is not what was frozen.
 SELECT count(*) FROM stripe_batch
-WHERE payload_sha256 <> stripe_payload_sha256(event_name, identifier, event_at, customer_id, value)
-    OR identifier <> stripe_identifier(batch_id, generation) OR idempotency_key <> 'me:' || identifier;
+WHERE window_start >= $1::text::timestamptz AND window_start < $2::text::timestamptz
+    AND (payload_sha256 <> stripe_payload_sha256(event_name, identifier, event_at, customer_id, value)
+        OR identifier <> stripe_identifier(batch_id, generation) OR idempotency_key <> 'me:' || identifier);
 
 -- list_old
 -- Dead letters that Stripe certainly does not have and would not take any more, oldest first, and what the account paid

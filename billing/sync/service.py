@@ -4,6 +4,7 @@ Rules of this room: what Stripe is told is frozen before it is told; a batch is 
 it is proved that the first did not arrive; nothing is ever deleted. The ledger is not touched.
 """
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -18,10 +19,12 @@ from billing.sync.model import (
 )
 from billing.sync.store import BatchRow, Frozen, ParkedAccount
 from gateway.audit import service as audit
-from gateway.clock import Clock
+from gateway.clock import Clock, Month
 from gateway.db.pool import Connection, Db, Pool
 from gateway.ids import FIRST_UUID
+from gateway.ledger import service as ledger
 from gateway.ledger.model import InvariantCheck
+from gateway.ledger.service import Invariants
 from gateway.runtime import metrics
 from gateway.runtime.failpoints import failpoint
 
@@ -29,6 +32,8 @@ ACCOUNTS_PAGE = 200
 ROWS_PAGE = 50_000
 SHOWN = 20
 HOUR = timedelta(hours=1)
+
+INVARIANTS = Invariants(by_month=store.CHECKS, in_all={}, count=store.count_violations)
 
 NO_CUSTOMER_CODES = frozenset({"meter_event_customer_not_found"})
 
@@ -181,21 +186,11 @@ async def measure(db: Db, clock: Clock) -> None:
     metrics.stripe_oldest_unsent_seconds.set(max(0, int(age.total_seconds())))
 
 
-async def verify(db: Db) -> list[InvariantCheck]:
-    """Check every invariant of batches that the database can show, and publish each as a metric."""
-    checks = []
-    for invariant, query in store.CHECKS.items():
-        violations = await store.count_violations(db, query)
-        metrics.ledger_violations.labels(invariant).set(violations)
-        checks.append(
-            InvariantCheck(
-                invariant=invariant,
-                ok=violations == 0,
-                violations=violations,
-                detail=query.removeprefix("verify_"),
-            )
-        )
-    return checks
+async def verify(
+    db: Db, *, month: Month | None = None, begin: Callable[[str], object] = lambda _: None
+) -> list[InvariantCheck]:
+    """Check every invariant of batches that the database can show, in all of time or in one month only."""
+    return await ledger.verify(db, month=month, begin=begin, invariants=INVARIANTS)
 
 
 async def _freeze_page(

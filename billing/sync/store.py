@@ -12,6 +12,7 @@ from billing.stripe.money import STRIPE_MONEY
 from billing.sync.model import Batch, BatchState, Verdict
 from gateway.db.pool import Connection, Db, Row
 from gateway.db.queries import load_queries
+from gateway.ledger.model import Span
 from gateway.units import Currency
 
 QUERIES = load_queries("billing.sync")
@@ -29,6 +30,7 @@ CHECKS = {
     "I12 a batch stays inside its hour and month": "verify_windows",
     "what a batch says is what was frozen": "verify_payloads",
 }
+"""Checked month by month, so that no statement reads more than one."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -278,10 +280,11 @@ async def count_errors(db: Db, limit: int) -> dict[str, int]:
     return {row["last_error"]: row["batches"] for row in await db.fetch(QUERIES["count_errors"], limit)}
 
 
-async def count_violations(db: Db, query: str) -> int:
-    """Count the rows that break an invariant."""
-    parameters = (CURRENCIES, UNITS_PICO) if query == "verify_units" else ()
-    return int(await db.fetchval(QUERIES[query], *parameters, timeout=VERIFY_TIMEOUT_S))
+async def count_violations(db: Db, query: str, span: Span | None) -> int:
+    """Count the rows of a span that break an invariant."""
+    assert span is not None, "all checks of batches are by months"
+    units = (CURRENCIES, UNITS_PICO) if query == "verify_units" else ()
+    return int(await db.fetchval(QUERIES[query], *span.bounds, *units, timeout=VERIFY_TIMEOUT_S))
 
 
 async def _affected(db: Db, query: str, *parameters: Any) -> int:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from gateway.clock import Month, month_end, month_of, month_start
+from gateway.clock import Month, format_utc, month_end, month_of, month_start
 from gateway.units import AmountPico, TokenCounts
 
 JSON_NULL = msgspec.Raw(b"null")
@@ -175,6 +175,14 @@ class Span(msgspec.Struct, frozen=True):
 
     start: datetime | None
     end: datetime | None
+
+    @property
+    def bounds(self) -> tuple[str, str]:
+        """Write both ends as Postgres reads moments."""
+        return (
+            "-infinity" if self.start is None else format_utc(self.start),
+            "infinity" if self.end is None else format_utc(self.end),
+        )
 
     def __str__(self) -> str:
         """Name the month, or what is before, between or after months."""

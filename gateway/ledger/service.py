@@ -1,7 +1,7 @@
 """Settling: the end of every request becomes one committed row before the client sees the end of its answer."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -134,14 +134,26 @@ class Check(msgspec.Struct, frozen=True):
         return self.invariant if self.span is None else f"{self.span}: {self.invariant}"
 
 
+class Invariants(msgspec.Struct, frozen=True, kw_only=True):
+    """What a room has to prove: the names of its checks and their queries, and how one counts the rows that break it."""
+
+    by_month: Mapping[str, str]
+    in_all: Mapping[str, str]
+    count: Callable[[Db, str, Span | None], Awaitable[int]]
+
+
+LEDGER = Invariants(by_month=store.MONTH_CHECKS, in_all=store.WHOLE_CHECKS, count=store.count_violations)
+
+
 class Verifier:
     """The checks as a worker runs them: what is old by turns, so that no run reads the whole ledger.
 
     A violation stays published until its own month has been read again.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, invariants: Invariants = LEDGER) -> None:
         self._clock = clock
+        self._invariants = invariants
         self._turn = 0
         self._found: dict[Check, int] = {}
 
@@ -151,17 +163,21 @@ class Verifier:
         spans = divide_time([*await store.months(db), *recent])
         newest = [span_of(month) for month in recent]
         others = [span for span in reversed(spans) if span not in newest]
-        asked = _checks([*newest, others[self._turn % len(others)]], whole=True)
+        asked = _checks(self._invariants, [*newest, others[self._turn % len(others)]], whole=True)
         self._turn += 1
         self._found = {check: rows for check, rows in self._found.items() if check.span in spans}
         for check in asked:
-            self._found[check] = await _count(db, check)
+            self._found[check] = await _count(db, self._invariants, check)
         for invariant, violations in _sums(self._found).items():
             metrics.ledger_violations.labels(invariant).set(violations)
 
 
 async def verify(
-    db: Db, *, month: Month | None = None, begin: Callable[[str], object] = lambda _: None
+    db: Db,
+    *,
+    month: Month | None = None,
+    begin: Callable[[str], object] = lambda _: None,
+    invariants: Invariants = LEDGER,
 ) -> list[InvariantCheck]:
     """Check every invariant that the database can show, in all of time or in one month only.
 
@@ -169,28 +185,30 @@ async def verify(
     """
     spans = divide_time(await store.months(db)) if month is None else [span_of(month)]
     found = {}
-    asked = _checks(spans, whole=month is None)
+    asked = _checks(invariants, spans, whole=month is None)
     for number, check in enumerate(asked, start=1):
         begin(f"{number} of {len(asked)}, {check}")
-        found[check] = await _count(db, check)
+        found[check] = await _count(db, invariants, check)
+    queries = {**invariants.by_month, **invariants.in_all}
     return [
         InvariantCheck(
             invariant=invariant,
             ok=violations == 0,
             violations=violations,
-            detail=store.STARRED_CHECKS[invariant].removeprefix("verify_"),
+            detail=queries[invariant].removeprefix("verify_"),
         )
         for invariant, violations in _sums(found).items()
     ]
 
 
-def _checks(spans: Sequence[Span], *, whole: bool) -> list[Check]:
-    in_all = [Check(invariant, None) for invariant in store.WHOLE_CHECKS] if whole else []
-    return [*in_all, *(Check(invariant, span) for span in spans for invariant in store.MONTH_CHECKS)]
+def _checks(invariants: Invariants, spans: Sequence[Span], *, whole: bool) -> list[Check]:
+    in_all = [Check(invariant, None) for invariant in invariants.in_all] if whole else []
+    return [*in_all, *(Check(invariant, span) for span in spans for invariant in invariants.by_month)]
 
 
-async def _count(db: Db, check: Check) -> int:
-    return await store.count_violations(db, store.STARRED_CHECKS[check.invariant], check.span)
+async def _count(db: Db, invariants: Invariants, check: Check) -> int:
+    query = (invariants.in_all if check.span is None else invariants.by_month)[check.invariant]
+    return await invariants.count(db, query, check.span)
 
 
 def _sums(found: Mapping[Check, int]) -> dict[str, int]:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from gateway.clock import Month, format_utc, format_utc_exact
+from gateway.clock import Month, format_utc_exact
 from gateway.db.jsonb import jsonb_text
 from gateway.db.pool import Db, Pool, Row, retry_contention
 from gateway.db.queries import load_queries
@@ -142,10 +142,7 @@ def _parameters(query: str, span: Span | None) -> tuple[object, ...]:
             FIRST_UUID if span.start is None else uuid7_floor(span.start),
             LAST_UUID if span.end is None else uuid7_floor(span.end),
         )
-    return (
-        "-infinity" if span.start is None else format_utc(span.start),
-        "infinity" if span.end is None else format_utc(span.end),
-    )
+    return span.bounds
 
 
 def _entry(row: Row) -> Entry:

@@ -9,7 +9,8 @@ import pytest
 from billing.stripe.money import STRIPE_MONEY
 from billing.sync import service
 from billing.sync.model import payload_sha256
-from billing.sync.store import claim
+from billing.sync.store import CHECKS, claim
+from gateway.clock import Month
 from gateway.units import Currency
 from tests.plugins.billing import outbox_units, pay_by_use, spend, spend_exactly
 
@@ -181,16 +182,65 @@ async def test_what_a_batch_says_cannot_be_changed(seeded, clock, consumer):
         await seeded.execute("DELETE FROM stripe_batch")
 
 
-async def test_the_proof_finds_a_row_too_many_and_a_unit_too_few(seeded, clock, consumer):
-    await spend_exactly(seeded, consumer, TEN, 3 * MILLI_RUPIAH)
+FORGED = "SET LOCAL session_replication_role = replica; "
+"""Past the guards, as whoever has the disk can go."""
+WRONG = {
+    "a row too many": (
+        {"rows"},
+        """INSERT INTO billing_outbox SELECT gen_random_uuid(), account_id, currency, occurred_at, 1, batch_id
+            FROM billing_outbox WHERE occurred_at < '2026-11-01'""",
+    ),
+    "rows of a batch that does not exist": (
+        {"rows"},
+        "UPDATE billing_outbox SET batch_id = gen_random_uuid() WHERE occurred_at < '2026-11-01'",
+    ),
+    "a batch without rows": ({"rows"}, "DELETE FROM billing_outbox WHERE occurred_at < '2026-11-01'"),
+    "a unit too few": ({"units"}, "UPDATE stripe_carry SET frozen_units = 2 WHERE period = '2026-10'"),
+    "a carry of another month": ({"units"}, "UPDATE stripe_carry SET period = '2031-01' WHERE period = '2026-10'"),
+    "a batch of another month": (
+        {"units", "windows"},
+        "UPDATE stripe_batch SET period = '2026-09' WHERE period = '2026-10'",
+    ),
+    "a row of another hour": (
+        {"windows"},
+        "UPDATE billing_outbox SET occurred_at = occurred_at + interval '1 hour' WHERE occurred_at < '2026-11-01'",
+    ),
+    "a row of another month": (
+        {"rows", "windows"},
+        "UPDATE billing_outbox SET occurred_at = occurred_at + interval '5 years' WHERE occurred_at < '2026-11-01'",
+    ),
+    "another value": (
+        {"payloads", "units"},
+        "UPDATE stripe_batch SET value = value + 1 WHERE window_start < '2026-11-01'",
+    ),
+}  # fmt: skip
+"""What is wrong in the batches of October, in words, and what convicts it."""
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_the_proof_finds_what_is_wrong_in_the_month_in_which_it_is(seeded, clock, consumer, wrong):
+    for month in (10, 11):
+        await spend_exactly(seeded, consumer, TEN.replace(month=month), 3 * MILLI_RUPIAH + 5)
     await freeze(seeded, clock)
-    await seeded.execute("UPDATE stripe_carry SET frozen_units = 2")
-    await seeded.execute(
-        "INSERT INTO billing_outbox SELECT gen_random_uuid(), account_id, currency, occurred_at, 1, batch_id "
-        "FROM billing_outbox"
-    )
-    broken = {check.detail for check in await service.verify(seeded) if not check.ok}
-    assert broken == {"rows", "units"}
+    await assert_proved(seeded)
+    async with seeded.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(FORGED + WRONG[wrong][1])
+        everywhere = await broken(connection)
+        untouched = await broken(connection, month=Month("2026-11"))
+        await transaction.rollback()
+    assert everywhere == WRONG[wrong][0]
+    assert untouched == set()
+
+
+def test_every_check_of_batches_has_a_case():
+    convicting = set.union(*(checks for checks, _ in WRONG.values()))
+    assert convicting == {query.removeprefix("verify_") for query in CHECKS.values()}
+
+
+async def broken(db, month=None):
+    return {check.detail for check in await service.verify(db, month=month) if not check.ok}
 
 
 async def open_request(db, customer, at):

@@ -15,6 +15,7 @@ from billing.sync.model import BatchNotFound, BatchNotRetryable, BatchState, Ver
 from billing.sync.sender import Sender
 from gateway.audit import service as audit
 from gateway.ids import uuid7
+from gateway.runtime import metrics
 from gateway.units import Currency
 from tests.plugins.billing import counted, outbox_units, pay_by_use, spend_exactly
 
@@ -350,5 +351,8 @@ async def test_the_jobs_of_the_worker_carry_usage_and_prove_it(
         await jobs["stripe_reconcile"].run(seeded)
         clock.move(timedelta(days=1))
     assert (await the_batch(seeded))["state"] == "confirmed"
+    await seeded.execute("UPDATE stripe_carry SET frozen_units = 6")
     await jobs["stripe_verify"].run(seeded)
+    published = metrics.ledger_violations.labels("I3 batches and carry equal the outbox")._value.get()
+    assert published == 1
     await work.close()
