@@ -305,7 +305,6 @@ def _environment(folder: Path, ports: Ports) -> dict[str, str]:
     environ.setdefault("NUSAGATE_API_URL", f"http://127.0.0.1:{ports.gateway}")
     environ.setdefault("NUSAGATE_PUBLIC_URL", f"http://127.0.0.1:{ports.admin}")
     environ.setdefault("NUSAGATE_SMTP_URL", MAIL_PAGE)
-    environ.setdefault("NUSAGATE_SPOOL_DIR", str(folder / "spool"))
     if "NUSAGATE_CONFIG" not in environ:
         own = Path("nusagate.toml").resolve()
         catalogue = folder / "nusagate.toml"

@@ -20,6 +20,7 @@ RateMicroPerMtok = NewType("RateMicroPerMtok", int)
 
 PICO_PER_UNIT = 10**12
 MICRO_PER_UNIT = 10**6
+PICO_PER_MICRO = 10**6
 PICO_DIGITS = 12
 
 TOKENS_MAX = 2**26

@@ -10,7 +10,6 @@ from uuid import UUID
 from billing.caps import store
 from billing.caps.letters import Letter, cap_letter, plan_letter
 from billing.caps.model import (
-    MICRO_TO_PICO,
     THRESHOLDS,
     PlanUse,
     Reached,
@@ -23,7 +22,7 @@ from gateway.clock import Clock, month_end, month_of
 from gateway.db.pool import Connection, Db, Pool
 from gateway.errors import InvalidValue
 from gateway.ids import FIRST_UUID
-from gateway.units import AmountPico, format_amount
+from gateway.units import PICO_PER_MICRO, AmountPico, format_amount
 
 PAGE = 500
 
@@ -104,5 +103,5 @@ def _amounts(spending: Spending, subject: str) -> tuple[str, str, str]:
     assert spending.cap is not None
     if subject == "tokens":
         return f"{spending.used_tokens:,}", f"{spending.cap.monthly_tokens:,}", ""
-    cap = AmountPico((spending.cap.monthly_micro or 0) * MICRO_TO_PICO)
+    cap = AmountPico((spending.cap.monthly_micro or 0) * PICO_PER_MICRO)
     return format_amount(spending.billable_pico), format_amount(cap), spending.currency.upper()

@@ -16,9 +16,8 @@ from gateway.clock import Month, month_end, month_of
 from gateway.errors import NusagateError
 from gateway.keys.model import SpendGuard
 from gateway.plans.model import LIMIT_MAX
-from gateway.units import AmountPico, Currency
+from gateway.units import PICO_PER_MICRO, AmountPico, Currency
 
-MICRO_TO_PICO = 10**6
 WHOLE_PERCENT = 100
 THRESHOLDS = (100, 80, 50)
 """Percent of a limit at which an account's owner can get a mail, the highest first."""
@@ -55,7 +54,6 @@ class Spending(msgspec.Struct, frozen=True, kw_only=True):
     cap: SpendCap | None
     credit_pico: int | None
     used_tokens: int
-    held_tokens: int
     billable_pico: AmountPico
     rate_max: int
     guard: SpendGuard
@@ -119,7 +117,7 @@ def _by_cap(spending: Spending, cap: SpendCap) -> tuple[int, int]:
     tokens = LIMIT_MAX if cap.monthly_tokens is None else cap.monthly_tokens
     if cap.monthly_micro is None:
         return tokens, tokens
-    cap_pico = cap.monthly_micro * MICRO_TO_PICO
+    cap_pico = cap.monthly_micro * PICO_PER_MICRO
     left = spending.used_tokens + tokens_for(cap_pico - spending.billable_pico, spending.rate_max)
     return min(tokens, left), min(tokens, tokens_for(cap_pico, spending.rate_max))
 
@@ -166,7 +164,7 @@ def reached(spending: Spending) -> list[Reached]:
         left = cap.monthly_tokens - spending.used_tokens
         found.append(Reached("tokens", _percent(spending.used_tokens, cap.monthly_tokens, left)))
     if cap.monthly_micro is not None:
-        cap_pico = cap.monthly_micro * MICRO_TO_PICO
+        cap_pico = cap.monthly_micro * PICO_PER_MICRO
         left = tokens_for(cap_pico - spending.billable_pico, spending.rate_max)
         found.append(Reached("money", _percent(spending.billable_pico, cap_pico, left)))
     return found

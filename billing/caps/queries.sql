@@ -28,9 +28,10 @@ GROUP BY b.currency;
 -- spending
 -- A page of guarded accounts, or one: what they used and spent in a month as of one moment, and the limit they have.
 SELECT g.account_id, c.account_id IS NOT NULL AS is_capped,
-    CASE WHEN NOT is_subscribed(g.account_id) THEN credit_left(g.account_id, $5::text[]) END AS credit_pico, a.currency, a.email, p.language, w.percents, c.monthly_tokens, c.monthly_micro,
-    COALESCE(q.used_tokens, 0) AS used_tokens, COALESCE(q.held_tokens, 0) AS held_tokens,
-    COALESCE(t.billable_pico, 0) AS billable_pico, g.period, g.period_tokens, g.other_tokens
+    CASE WHEN NOT is_subscribed(g.account_id) THEN credit_left(g.account_id, $5::text[]) END AS credit_pico,
+    a.currency, a.email, p.language, w.percents, c.monthly_tokens, c.monthly_micro,
+    COALESCE(q.used_tokens, 0) AS used_tokens, COALESCE(t.billable_pico, 0) AS billable_pico,
+    g.period, g.period_tokens, g.other_tokens
 FROM spend_guard g
 LEFT JOIN spend_cap c USING (account_id)
 JOIN account a USING (account_id)

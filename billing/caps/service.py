@@ -6,7 +6,6 @@ from uuid import UUID
 from billing.caps import store
 from billing.caps.alerts import warn_of_cap
 from billing.caps.model import (
-    MICRO_TO_PICO,
     CapView,
     NoCap,
     SpendCap,
@@ -22,7 +21,7 @@ from gateway.db.pool import Connection, Db, Pool
 from gateway.errors import InvalidValue
 from gateway.ids import FIRST_UUID
 from gateway.plans.model import LIMIT_MAX
-from gateway.units import AmountPico, Currency, format_amount
+from gateway.units import PICO_PER_MICRO, AmountPico, Currency, format_amount
 
 PAGE = 500
 
@@ -72,7 +71,7 @@ async def show(db: Db, clock: Clock, account_id: UUID) -> CapView:
         currency=spending.currency,
         period=period,
         monthly_tokens=spending.cap.monthly_tokens,
-        monthly_amount=None if micro is None else format_amount(AmountPico(micro * MICRO_TO_PICO)),
+        monthly_amount=None if micro is None else format_amount(AmountPico(micro * PICO_PER_MICRO)),
         used_tokens=spending.used_tokens,
         spent_amount=format_amount(spending.billable_pico),
         limit_tokens=spending.guard.limit(clock.now()),

@@ -118,7 +118,6 @@ def _spending(row: Row, rates: dict[Currency, int]) -> Spending:
         cap=_cap(row) if row["is_capped"] else None,
         credit_pico=None if row["credit_pico"] is None else int(row["credit_pico"]),
         used_tokens=row["used_tokens"],
-        held_tokens=row["held_tokens"],
         billable_pico=AmountPico(int(row["billable_pico"])),
         rate_max=rates.get(currency, 0),
         guard=SpendGuard(

@@ -7,7 +7,6 @@ from uuid import UUID
 import msgspec
 import rich_click as click
 
-from billing.cli.parameters import account_option
 from billing.cli.session import with_stripe
 from billing.customers import store as customers_store
 from billing.customers.model import Customer
@@ -20,6 +19,7 @@ from billing.webhooks.model import TYPES
 from gateway.accounts import service as accounts
 from gateway.cli.audit import keep
 from gateway.cli.output import emit, json_option
+from gateway.cli.parameters import account_option
 from gateway.cli.session import CLOCK, connected, transacted
 from gateway.db.pool import Connection, Pool
 from gateway.errors import InvalidValue

@@ -6,7 +6,6 @@ from uuid import UUID
 import msgspec
 import rich_click as click
 
-from billing.cli.parameters import MONTH_TYPE, account_option
 from billing.invoices import closing, store
 from billing.invoices.model import Invoice
 from billing.invoices.statement import Statement
@@ -15,6 +14,7 @@ from billing.invoices.statement_page import statement_page
 from billing.invoices.statements import statement_of
 from gateway.cli.audit import keep
 from gateway.cli.output import emit, json_option
+from gateway.cli.parameters import MONTH_TYPE, account_option
 from gateway.cli.session import CLOCK, connected, transacted
 from gateway.clock import Month, month_of
 from gateway.db.pool import Connection
@@ -58,7 +58,7 @@ def statement() -> None:
     epilog="Example: nusagate statement show --account 0198c0de-0000-7000-8000-000000000000 --format html > november.html",
 )
 @account_option
-@click.option("--period", type=MONTH_TYPE, help="The month, as YYYY-MM; this month by default.")
+@click.option("--period", type=MONTH_TYPE, help="This month by default.")
 @click.option(
     "--format", "form", type=click.Choice(["text", "csv", "html"]), default="text", show_default=True
 )

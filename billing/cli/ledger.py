@@ -8,12 +8,12 @@ import rich_click as click
 
 from billing.adjustments import service as adjustments
 from billing.adjustments.model import Adjusted, Adjustment
-from billing.caps.model import MICRO_TO_PICO
-from billing.cli.parameters import DRY_RUN, MONTH_TYPE, SIGNED_AMOUNT_TYPE, account_option, reason_text
+from billing.cli.parameters import DRY_RUN, SIGNED_AMOUNT_TYPE, reason_text
 from billing.credit import service as credit
 from billing.sync import service as sync
 from gateway.cli.audit import keep
 from gateway.cli.output import emit, json_option, waiting
+from gateway.cli.parameters import MONTH_TYPE, account_option
 from gateway.cli.session import CLOCK, connected, operator, transacted
 from gateway.clock import Month
 from gateway.db.pool import Connection
@@ -21,6 +21,7 @@ from gateway.ids import uuid7
 from gateway.ledger import service as ledger
 from gateway.ledger.model import InvariantCheck
 from gateway.plans.model import LIMIT_MAX
+from gateway.units import PICO_PER_MICRO
 
 
 @click.command(epilog="Example: nusagate ledger verify --json")
@@ -64,7 +65,7 @@ def adjust(
     why = reason_text(reason)
     adjustment = Adjustment(
         entry_id=uuid7(),
-        amount_pico=amount_micro * MICRO_TO_PICO,
+        amount_pico=amount_micro * PICO_PER_MICRO,
         tokens=tokens,
         reason=why,
         actor=operator(),

@@ -1,35 +1,16 @@
-"""What commands of this room are given: an account, a month, an amount, a reason."""
+"""What commands of this room are given: an amount, a reason."""
 
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import rich_click as click
 
-from gateway.clock import Month, month_start
 from gateway.errors import InvalidValue
 from gateway.plans.model import LIMIT_MAX
 from gateway.units import MICRO_PER_UNIT
 
 REASON_MAX = 500
 DRY_RUN = "This was a dry run: nothing is written without --apply."
-
-account_option = click.option(
-    "--account", "account_id", type=click.UUID, required=True, help="The account's id."
-)
-
-
-class MonthType(click.ParamType[Month]):
-    """A month, as ``2026-11``."""
-
-    name = "YYYY-MM"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Month:
-        """Read the text of an option."""
-        try:
-            month_start(Month(value))
-        except ValueError:
-            self.fail(f"{value!r} is not a month like 2026-11.", param, ctx)
-        return Month(value)
 
 
 class AmountType(click.ParamType[int]):
@@ -55,7 +36,6 @@ class AmountType(click.ParamType[int]):
         return int(micro)
 
 
-MONTH_TYPE = MonthType()
 AMOUNT_TYPE = AmountType(signed=False)
 SIGNED_AMOUNT_TYPE = AmountType(signed=True)
 

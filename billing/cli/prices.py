@@ -12,9 +12,10 @@ from billing.books.store import Scope
 from billing.cli.parameters import DRY_RUN, reason_text
 from gateway.cli.audit import keep
 from gateway.cli.output import emit, json_option
+from gateway.cli.parameters import MONTH_TYPE
 from gateway.cli.seeding import load_seed
 from gateway.cli.session import CLOCK, command_environment, operator, transacted
-from gateway.clock import Month, month_start
+from gateway.clock import Month
 from gateway.db.pool import Connection
 from gateway.errors import InvalidValue
 from gateway.prices.model import PriceBook
@@ -93,7 +94,7 @@ def discard(*, book_id: str, as_json: bool) -> None:
     epilog='Example: nusagate price recalculate --book idr-2 --period 2026-11 --reason "wrong rate in idr-1" --apply'
 )
 @click.option("--book", "book_id", required=True, help="The published price book to reprice by.")
-@click.option("--period", required=True, help="The month whose usage is repriced, as YYYY-MM.")
+@click.option("--period", type=MONTH_TYPE, required=True, help="The month whose usage is repriced.")
 @click.option("--model", help="Only this model.")
 @click.option("--account", "account_id", type=click.UUID, help="Only this account.")
 @click.option("--reason", required=True, help="Why; it is kept on every correcting entry.")
@@ -102,7 +103,7 @@ def discard(*, book_id: str, as_json: bool) -> None:
 def recalculate(
     *,
     book_id: str,
-    period: str,
+    period: Month,
     model: str | None,
     account_id: UUID | None,
     reason: str,
@@ -111,7 +112,7 @@ def recalculate(
 ) -> None:
     """Reprice a month: what differs is reversed and booked again in the current month."""
     why = reason_text(reason)
-    scope = Scope(book_id=book_id, period=_month(period), model=model, account_id=account_id)
+    scope = Scope(book_id=book_id, period=period, model=model, account_id=account_id)
 
     async def work(db: Connection) -> Recalculation:
         done = await service.recalculate(db, CLOCK, scope, reason=why, actor=operator(), apply=apply_)
@@ -135,11 +136,3 @@ def _models() -> frozenset[str]:
     """Name the models of the catalogue."""
     environ = command_environment()
     return frozenset(load_catalogue(load_settings(environ).config_path, environ).models)
-
-
-def _month(period: str) -> Month:
-    try:
-        month_start(Month(period))
-    except ValueError:
-        raise InvalidValue(f"--period must look like 2026-11, not {period!r}.", param="period") from None
-    return Month(period)

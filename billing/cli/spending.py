@@ -8,19 +8,21 @@ import msgspec
 import rich_click as click
 
 from billing.caps import service as caps
-from billing.caps.model import MICRO_TO_PICO, CapView, SpendCap
-from billing.cli.parameters import AMOUNT_TYPE, account_option, reason_text
+from billing.caps.model import CapView, SpendCap
+from billing.cli.parameters import AMOUNT_TYPE, reason_text
 from billing.credit import service as journal
 from billing.credit.model import CreditView, Side, Transfer
 from billing.settings import StripeLimits
 from gateway.accounts import service as accounts
 from gateway.cli.audit import keep
 from gateway.cli.output import emit, json_option
+from gateway.cli.parameters import account_option
 from gateway.cli.session import CLOCK, command_environment, connected, operator, transacted
 from gateway.db.pool import Connection
 from gateway.ids import uuid7
 from gateway.plans.model import LIMIT_MAX
 from gateway.runtime.settings import read_limits
+from gateway.units import PICO_PER_MICRO
 
 
 @click.group(epilog="Example: nusagate cap show --account 0198c0de-0000-7000-8000-000000000000")
@@ -120,7 +122,7 @@ def _move(account_id: UUID, side: Side, amount_micro: int, reason: str, *, as_js
             owner_id=account_id,
             currency=account.currency,
             side=side,
-            amount_pico=amount_micro * MICRO_TO_PICO,
+            amount_pico=amount_micro * PICO_PER_MICRO,
             reason=why,
             actor=operator(),
         )

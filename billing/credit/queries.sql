@@ -24,10 +24,6 @@ VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT DO NOTHING
 RETURNING transfer_key;
 
--- balance
--- What the journal says an account has.
-SELECT COALESCE(sum(e.amount_pico), 0) FROM credit_entry e WHERE e.credit_account_id = $1;
-
 -- latest_entries
 -- The latest entries of an account's balance.
 SELECT transfer_key, amount_pico, reason, actor, created_at FROM credit_entry

@@ -12,7 +12,7 @@ from billing.credit.service import credit
 from billing.customers import service as customers
 from billing.customers.model import ACCOUNT_KEY
 from billing.stripe.client import Stripe
-from billing.stripe.money import PICO_EXPONENT, STRIPE_MONEY
+from billing.stripe.money import STRIPE_MONEY
 from billing.subscriptions import store as sessions
 from billing.subscriptions.service import SESSION_OPEN, ReturnUrls
 from billing.subscriptions.store import Session
@@ -22,7 +22,7 @@ from gateway.clock import Clock
 from gateway.db.pool import Db, Pool
 from gateway.errors import InvalidValue
 from gateway.ids import uuid7
-from gateway.units import Currency
+from gateway.units import PICO_DIGITS, Currency
 
 PURPOSE = "credit"
 PRODUCT = "Nusagate credit"
@@ -108,7 +108,7 @@ async def is_credited(db: Db, kept: Session) -> bool:
 
 def to_pico(amount_minor: int, currency: Currency) -> int:
     """Write minor units as pico-currency, exactly."""
-    return amount_minor * int(10 ** (PICO_EXPONENT - STRIPE_MONEY[currency].minor_exponent))
+    return amount_minor * int(10 ** (PICO_DIGITS - STRIPE_MONEY[currency].minor_exponent))
 
 
 def _transfer(kept: Session) -> Transfer:

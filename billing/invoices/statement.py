@@ -12,11 +12,11 @@ from uuid import UUID
 import msgspec
 
 from billing.invoices.model import Invoice, InvoiceLine
-from billing.stripe.money import PICO_EXPONENT, STRIPE_MONEY
+from billing.stripe.money import STRIPE_MONEY
 from gateway.clock import Month
 from gateway.errors import NusagateError
 from gateway.prices.model import PriceBook, TokenClass, cost
-from gateway.units import AmountPico, Currency, TokenCounts
+from gateway.units import PICO_DIGITS, AmountPico, Currency, TokenCounts
 
 BILLED_STATUSES = frozenset({"open", "paid", "uncollectible"})
 """Invoices that say for good what is owed; a draft may change, a void one counts for nothing."""
@@ -110,7 +110,7 @@ class StatementBroken(NusagateError):
 
 def to_minor(amount_pico: int, currency: Currency) -> int:
     """Round an amount to Stripe's minor units, half away from zero; below zero nothing is billed."""
-    minor_pico: int = 10 ** (PICO_EXPONENT - STRIPE_MONEY[currency].minor_exponent)
+    minor_pico: int = 10 ** (PICO_DIGITS - STRIPE_MONEY[currency].minor_exponent)
     return (2 * max(0, amount_pico) + minor_pico) // (2 * minor_pico)
 
 

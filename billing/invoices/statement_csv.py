@@ -5,7 +5,7 @@ import io
 
 from billing.invoices.statement import ModelLine, Statement
 from billing.stripe.money import STRIPE_MONEY
-from gateway.units import AmountPico, Currency, format_amount
+from gateway.units import PICO_PER_MICRO, AmountPico, Currency, format_amount
 
 COLUMNS = (
     "section",
@@ -17,7 +17,6 @@ COLUMNS = (
     "amount",
     "currency",
 )
-MICRO_TO_PICO = 10**6
 
 
 def statement_csv(statement: Statement) -> str:
@@ -68,7 +67,7 @@ def format_minor(amount_minor: int, currency: Currency) -> str:
 
 def rate_text(rate_micro_per_mtok: int) -> str:
     """Write a rate for a million tokens as a decimal of the currency's unit."""
-    return format_amount(AmountPico(rate_micro_per_mtok * MICRO_TO_PICO))
+    return format_amount(AmountPico(rate_micro_per_mtok * PICO_PER_MICRO))
 
 
 def _model_rows(section: str, line: ModelLine, currency: Currency) -> list[tuple[object, ...]]:

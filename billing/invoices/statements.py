@@ -8,7 +8,7 @@ from billing.invoices import store
 from billing.invoices.model import Invoice
 from billing.invoices.statement import Statement, compose, model_line, plan_lines, stripe_usage
 from gateway.accounts import service as accounts
-from gateway.clock import Month, month_end, month_start
+from gateway.clock import Month, month_end, month_of, month_start
 from gateway.db.pool import Db
 from gateway.errors import InvalidValue
 from gateway.prices.service import BookCache
@@ -22,7 +22,7 @@ async def statement_of(db: Db, account_id: UUID, period: Month) -> Statement:
 
     ``AccountNotFound``, or ``InvalidValue`` if the month is not written ``2026-11``.
     """
-    start, end = _bounds(period)
+    period, start, end = _bounds(period)
     account = await accounts.get(db, account_id)
     books = BookCache()
     usage = [
@@ -50,9 +50,11 @@ async def statement_of(db: Db, account_id: UUID, period: Month) -> Statement:
     )
 
 
-def _bounds(period: Month) -> tuple[datetime, datetime]:
+def _bounds(period: Month) -> tuple[Month, datetime, datetime]:
+    """Return a month as tables name it, 2026-01 for 2026-1, its first moment and that of the next."""
     try:
-        return month_start(period), month_end(period)
+        start = month_start(period)
+        return month_of(start), start, month_end(month_of(start))
     except ValueError:
         raise InvalidValue(f"A month is written like 2026-11, not {period!r}.", param="period") from None
 

@@ -9,9 +9,7 @@ from decimal import Decimal
 
 import msgspec
 
-from gateway.units import Currency
-
-PICO_EXPONENT = 12
+from gateway.units import PICO_DIGITS, Currency
 
 
 class StripeMoney(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +25,7 @@ class StripeMoney(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def meter_unit_pico(self) -> int:
         """Return one unit of the meter in pico-currency."""
-        return int(10 ** (PICO_EXPONENT - self.meter_exponent))
+        return int(10 ** (PICO_DIGITS - self.meter_exponent))
 
     @property
     def unit_amount_decimal(self) -> str:

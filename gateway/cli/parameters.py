@@ -6,6 +6,7 @@ from typing import Any
 
 import rich_click as click
 
+from gateway.clock import Month, month_of, month_start
 from gateway.units import Currency
 
 DURATION = re.compile(r"(\d{1,6})([smhd])")
@@ -79,8 +80,26 @@ class MomentType(click.ParamType[datetime]):
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+class MonthType(click.ParamType[Month]):
+    """A month, as ``2026-11``."""
+
+    name = "YYYY-MM"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Month:
+        """Read the text of an option."""
+        try:
+            return month_of(month_start(Month(value)))
+        except ValueError:
+            self.fail(f"{value!r} is not a month like 2026-11.", param, ctx)
+
+
 DURATION_TYPE = DurationType()
 LIMIT_TYPE = LimitType()
 NAMES_TYPE = NamesType()
 MOMENT_TYPE = MomentType()
+MONTH_TYPE = MonthType()
 CURRENCY_TYPE = click.Choice([currency.value for currency in Currency], case_sensitive=False)
+
+account_option = click.option(
+    "--account", "account_id", type=click.UUID, required=True, help="The account's id."
+)

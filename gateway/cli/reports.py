@@ -11,21 +11,16 @@ import rich_click as click
 
 from gateway.accounts import service as accounts
 from gateway.cli.output import emit, json_option
-from gateway.cli.parameters import MOMENT_TYPE
+from gateway.cli.parameters import MOMENT_TYPE, MONTH_TYPE, account_option
 from gateway.cli.session import command_environment, connected
-from gateway.clock import Month, month_start
+from gateway.clock import Month, month_of, month_start
 from gateway.db.pool import Connection
-from gateway.errors import InvalidValue
 from gateway.ledger import store as ledger_store
 from gateway.ledger.model import Entry
 from gateway.quota import service as quota_service
 from gateway.quota.redis_server import engine_in_force
 from gateway.refusals import store as refusal_store
 from gateway.runtime.settings import load_limits, read_redis_url
-
-account_option = click.option(
-    "--account", "account_id", type=click.UUID, required=True, help="The account's id."
-)
 
 
 @click.group(epilog="Example: nusagate quota show --account 0198c0de-0000-7000-8000-000000000000")
@@ -59,16 +54,15 @@ def ledger() -> None:
 
 @ledger.command(epilog="Example: nusagate ledger export --period 2026-11 --format csv")
 @click.option("--account", "account_id", type=click.UUID, help="Only this account.")
-@click.option("--period", help="Only this month, as YYYY-MM.")
+@click.option("--period", type=MONTH_TYPE, help="Only this month.")
 @click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
 @click.option("--json", "_json", is_flag=True, help="The same as --format jsonl.")
-def export(*, account_id: UUID | None, period: str | None, form: str, _json: bool) -> None:
+def export(*, account_id: UUID | None, period: Month | None, form: str, _json: bool) -> None:
     """Write one entry a line, in the order of admission."""
-    month = _month(period)
     write = _csv_writer() if form == "csv" else _write_json_line
 
     async def read(db: Connection) -> None:
-        await _write_all(ledger_store.export(db, account_id=account_id, period=month), write)
+        await _write_all(ledger_store.export(db, account_id=account_id, period=period), write)
 
     connected(read)
 
@@ -94,7 +88,7 @@ def show_usage(
     async def read(db: Connection) -> object:
         await accounts.get(db, account_id)
         now = await quota_service.now(db)
-        first = start or month_start(Month(now.strftime("%Y-%m")))
+        first = start or month_start(month_of(now))
         last = end or now + timedelta(seconds=1)
         return {
             "usage": await ledger_store.usage(db, account_id, by, first, last),
@@ -102,16 +96,6 @@ def show_usage(
         }
 
     emit(msgspec.to_builtins(connected(read)), as_json=as_json)
-
-
-def _month(period: str | None) -> Month | None:
-    if period is None:
-        return None
-    try:
-        month_start(Month(period))
-    except ValueError:
-        raise InvalidValue(f"--period must look like 2026-11, not {period!r}.", param="period") from None
-    return Month(period)
 
 
 async def _write_all(entries: AsyncIterator[Entry], write: Callable[[Entry], None]) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from billing.caps import service
-from billing.caps.model import MICRO_TO_PICO, NoCap, SpendCap
+from billing.caps.model import NoCap, SpendCap
 from gateway.accounts import service as accounts
 from gateway.accounts.model import AccountNotFound
 from gateway.errors import InvalidValue
@@ -20,7 +20,7 @@ from gateway.prices.service import BookCache
 from gateway.quota.model import InsufficientQuota, ReserveRequest
 from gateway.quota.service import PostgresQuota
 from gateway.runtime.settings import Limits
-from gateway.units import TokenCounts
+from gateway.units import PICO_PER_MICRO, TokenCounts
 from tests.fakes.key_lookups import ENDLESS, listener_of, until
 
 DECEMBER = datetime(2026, 12, 1, tzinfo=UTC)
@@ -110,7 +110,7 @@ async def test_what_is_spent_never_passes_the_cap_and_comes_close_to_it(till, se
             await end_somehow(till, open_holds.pop(dice.randrange(len(open_holds))), dice)
         if dice.randrange(5) == 0:
             await service.keep_caps(till.db, till.clock)
-    limit = 60 * RUPIAH * MICRO_TO_PICO
+    limit = 60 * RUPIAH * PICO_PER_MICRO
     assert limit - 5_000 * OUTPUT_PICO < await till.spent() <= limit
 
 

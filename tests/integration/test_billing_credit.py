@@ -294,4 +294,5 @@ async def test_while_a_subscription_pays_credit_is_left_alone(shop, sari, pepper
     statement = await statement_of(shop.db, sari.account_id, "2026-11")
     assert statement.credit_pico == prepaid
     assert statement.usage_pico == await till.spent()
+    assert (await statement_of(shop.db, sari.account_id, "2026-9")).period == "2026-09"
     await till.meter.close()

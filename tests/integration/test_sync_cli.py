@@ -188,7 +188,7 @@ async def test_recalculating_is_a_dry_run_unless_it_is_applied(typed):
     status, sentence = await typed(
         "price", "recalculate", "--book", "idr-1", "--period", "November", "--reason", "to see"
     )
-    assert (status, "must look like 2026-11" in sentence) == (1, True)
+    assert (status, "is not a month like 2026-11" in sentence) == (2, True)
 
 
 NOTHING = {

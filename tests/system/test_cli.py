@@ -256,6 +256,7 @@ def test_plans_and_prices_are_shown(cli):
         (["account", "set-limits", uuid4()], "at least one limit"),
         (["account", "set-limits", uuid4(), "--rpm", "-5"], "'none' nor 'plan'"),
         (["price", "show", "--at", "tomorrow"], "is not a moment"),
+        (["ledger", "export", "--period", "November"], "is not a month like 2026-11"),
         (["quota-of-nobody"], "No such command 'quota-of-nobody'"),
     ],
 )

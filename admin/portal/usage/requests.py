@@ -31,12 +31,11 @@ from gateway.metering.usage import Flaw
 from gateway.prices import service as prices
 from gateway.prices.model import ModelRates, TokenClass
 from gateway.quota import service as quota
-from gateway.units import AmountPico, format_amount
+from gateway.units import PICO_PER_MICRO, AmountPico, format_amount
 
 PAGE_SIZE = 50
 MODEL_LENGTH_MAX = 200
 CHOICES_SINCE = timedelta(days=62)
-MICRO_TO_PICO = 10**6
 LABEL_LENGTH = len("req_") + 32
 
 CLASSES = {
@@ -181,7 +180,7 @@ def charged_of(call: CallDetail, rates: ModelRates | None, say: Gettext) -> list
             Charged(
                 name=say(name),
                 tokens=tokens,
-                rate=format_amount(AmountPico(rate * MICRO_TO_PICO)),
+                rate=format_amount(AmountPico(rate * PICO_PER_MICRO)),
                 amount=format_amount(AmountPico(tokens * rate)),
             )
         )
