@@ -14,6 +14,8 @@ from admin.web.templates import Templates
 from admin.web.visitor import Visitor, visitor_of
 from billing.settings import StripeLimits
 from billing.stripe.client import Stripe
+from gateway.accounts import service as accounts
+from gateway.accounts.model import Account
 from gateway.clock import Clock
 from gateway.db.pool import Pool
 
@@ -54,3 +56,8 @@ def parts_of(request: PageRequest) -> Parts:
 def visitor_in(request: PageRequest) -> Visitor:
     """Return who sent a request."""
     return visitor_of(request.scope)
+
+
+async def account_in(request: PageRequest) -> Account:
+    """Read the account of the person who sent a request."""
+    return await accounts.get(parts_of(request).db, visitor_in(request).inside.person.account_id)

@@ -10,7 +10,7 @@ from admin.portal.billing.views import BillingPage, months_shown, next_of
 from admin.web.admission import Access
 from admin.web.errors import status_of
 from admin.web.pages import REFUSALS, Problem, leave, page, problem_of
-from admin.web.parts import PageRequest, Parts, parts_of, visitor_in
+from admin.web.parts import PageRequest, Parts, account_in, parts_of, visitor_in
 from billing.caps import service as caps
 from billing.caps.model import CapView, NoCap
 from billing.credit import service as credit
@@ -22,7 +22,6 @@ from billing.invoices.statements import statement_of
 from billing.subscriptions import store
 from billing.subscriptions.model import current
 from billing.subscriptions.service import offers_to
-from gateway.accounts import service as accounts
 from gateway.clock import Month, month_of, month_start
 from gateway.plans import service as plans
 
@@ -55,7 +54,7 @@ async def to_stripe(request: PageRequest) -> Response[str]:
 async def show(request: PageRequest, *, problem: Problem | None = None, status: int = 200) -> Response[str]:
     """Show the billing page, with what went wrong on it."""
     parts, visitor = parts_of(request), visitor_in(request)
-    account = await accounts.get(parts.db, visitor.inside.person.account_id)
+    account = await account_in(request)
     known = {plan.plan_id: plan for plan in await plans.list_plans(parts.db)}
     offers = {offer.plan.plan_id: offer for offer in await offers_to(parts.db, parts.plan_clock, account)}
     subscription = current(await store.subscriptions_of(parts.db, account.account_id))

@@ -21,14 +21,13 @@ from admin.web.admission import Access
 from admin.web.errors import status_of
 from admin.web.forms import read_form
 from admin.web.pages import REFUSALS, STOP_POLLING, Problem, leave, page, problem_of, redirect, render
-from admin.web.parts import PageRequest, Parts, parts_of, visitor_in
+from admin.web.parts import PageRequest, Parts, account_in, parts_of, visitor_in
 from billing.credit.topups import is_credited
 from billing.subscriptions import store
 from billing.subscriptions.model import FREE_PLAN, Subscription, current
 from billing.subscriptions.offers import Offer, Step
 from billing.subscriptions.service import PLAN, offers_to
 from billing.subscriptions.store import Session
-from gateway.accounts import service as accounts
 from gateway.accounts.model import Account
 from gateway.clock import month_end, month_of
 from gateway.plans import service as plans
@@ -52,7 +51,7 @@ class CheckoutUnknown(AccessError):
 @get("/billing/plans", access=Access.PERSON)
 async def plans_page(request: PageRequest) -> Response[str]:
     """Show the plans side by side, with what each would cost now and from the 1st on."""
-    parts, account = parts_of(request), await _account(request)
+    parts, account = parts_of(request), await account_in(request)
     view = PlansPage(
         offers=await offers_to(parts.db, parts.plan_clock, account),
         current=await plans.get_plan(parts.db, account.plan_id),
@@ -155,13 +154,9 @@ async def left_page(request: PageRequest) -> Response[str]:
     return page(request, "billing/left.html", None)
 
 
-async def _account(request: PageRequest) -> Account:
-    return await accounts.get(parts_of(request).db, visitor_in(request).inside.person.account_id)
-
-
 async def _offer(request: PageRequest, plan_id: str) -> Offer:
     parts = parts_of(request)
-    found = await offers_to(parts.db, parts.plan_clock, await _account(request))
+    found = await offers_to(parts.db, parts.plan_clock, await account_in(request))
     offer = next((offer for offer in found if offer.plan.plan_id == plan_id), None)
     if offer is None:
         raise NotSold
@@ -171,7 +166,7 @@ async def _offer(request: PageRequest, plan_id: str) -> Offer:
 async def _plan(
     request: PageRequest, plan_id: str, *, problem: Problem | None = None, status: int = 200
 ) -> Response[str]:
-    parts, account, offer = parts_of(request), await _account(request), await _offer(request, plan_id)
+    parts, account, offer = parts_of(request), await account_in(request), await _offer(request, plan_id)
     if offer.step is Step.CANCEL:
         return redirect(request, "/billing/cancel")
     if offer.step not in CHANGES:
@@ -192,7 +187,7 @@ async def _plan(
 async def _cancel(
     request: PageRequest, *, problem: Problem | None = None, status: int = 200
 ) -> Response[str]:
-    parts, account = parts_of(request), await _account(request)
+    parts, account = parts_of(request), await account_in(request)
     subscription = await _subscription(parts, account)
     if subscription is None or subscription.cancel_at is not None:
         if problem is None:
@@ -214,7 +209,7 @@ async def _subscription(parts: Parts, account: Account) -> Subscription | None:
 
 
 async def _paid(request: PageRequest) -> PaidPage:
-    parts, account = parts_of(request), await _account(request)
+    parts, account = parts_of(request), await account_in(request)
     kept = await store.find_session(parts.db, request.query_params.get("session", ""))
     if kept is None or kept.account_id != account.account_id:
         raise CheckoutUnknown

@@ -12,7 +12,7 @@ from admin.web.admission import Access
 from admin.web.errors import status_of
 from admin.web.forms import read_form
 from admin.web.pages import REFUSALS, Problem, leave, page, problem_of, redirect
-from admin.web.parts import PageRequest, parts_of, visitor_in
+from admin.web.parts import PageRequest, account_in, parts_of, visitor_in
 from billing.caps import service as caps
 from billing.caps.model import CapView, NoCap, SpendCap
 from billing.credit import service as credit
@@ -21,7 +21,6 @@ from billing.credit.topups import BOUNDS, start_top_up
 from billing.subscriptions import store
 from billing.subscriptions.catalogue import minor_units
 from billing.subscriptions.model import current
-from gateway.accounts import service as accounts
 from gateway.accounts.model import Account
 from gateway.plans import service as plans
 from gateway.units import Currency
@@ -45,7 +44,7 @@ async def set_cap(request: PageRequest) -> Response[str]:
     """Cap what may be spent in a month."""
     parts, visitor = parts_of(request), visitor_in(request)
     form = await read_form(request, CapForm)
-    account = await _account(request)
+    account = await account_in(request)
     try:
         cap = SpendCap(
             monthly_tokens=tokens_of(form.tokens, least=0, param="tokens"),
@@ -66,7 +65,7 @@ async def set_cap(request: PageRequest) -> Response[str]:
 @post("/billing/cap/remove", access=Access.CONFIRMED, back="/billing/cap")
 async def remove_cap(request: PageRequest) -> Response[str]:
     """Take the cap away; one that is away already stays away."""
-    parts, account = parts_of(request), await _account(request)
+    parts, account = parts_of(request), await account_in(request)
     try:
         async with parts.db.acquire() as connection, connection.transaction():
             clock = parts.door.clock
@@ -90,7 +89,7 @@ async def top_up(request: PageRequest) -> Response[str]:
     """Go on to Checkout, where credit is paid in."""
     parts, visitor = parts_of(request), visitor_in(request)
     form = await read_form(request, TopUpForm)
-    account = await _account(request)
+    account = await account_in(request)
     try:
         amount_minor = _amount_minor(form, account, micro=_typed_micro(request, form, account))
         address = await ask(
@@ -130,14 +129,10 @@ def _amount_minor(form: TopUpForm, account: Account, *, micro: int | None) -> in
     return minor
 
 
-async def _account(request: PageRequest) -> Account:
-    return await accounts.get(parts_of(request).db, visitor_in(request).inside.person.account_id)
-
-
 async def _cap(
     request: PageRequest, form: CapForm | None, *, problem: Problem | None = None, status: int = 200
 ) -> Response[str]:
-    parts, visitor, account = parts_of(request), visitor_in(request), await _account(request)
+    parts, visitor, account = parts_of(request), visitor_in(request), await account_in(request)
     cap = await find_cap(parts, account.account_id)
     view = CapPage(
         form=form or (_filled(cap, visitor.language) if cap else CapForm()),
@@ -160,7 +155,7 @@ def _filled(cap: CapView, language: Language) -> CapForm:
 async def _credit(
     request: PageRequest, form: TopUpForm, *, problem: Problem | None = None, status: int = 200
 ) -> Response[str]:
-    parts, account = parts_of(request), await _account(request)
+    parts, account = parts_of(request), await account_in(request)
     found: CreditView | None
     try:
         found = await credit.show(parts.db, parts.door.clock, account.account_id)

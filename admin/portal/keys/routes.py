@@ -28,7 +28,7 @@ from admin.web.admission import Access
 from admin.web.errors import status_of
 from admin.web.forms import read_form
 from admin.web.pages import REFUSALS, Problem, page, problem_of, redirect
-from admin.web.parts import PageRequest, Parts, parts_of, visitor_in
+from admin.web.parts import PageRequest, Parts, account_in, parts_of, visitor_in
 from gateway.accounts import service as accounts
 from gateway.clock import month_of
 from gateway.keys import service as keys
@@ -58,7 +58,7 @@ async def make_key(request: PageRequest) -> Response[str]:
     """Make a key and show it this once."""
     parts, visitor = parts_of(request), visitor_in(request)
     form = await read_form(request, NewKeyForm)
-    account = await accounts.get(parts.db, visitor.inside.person.account_id)
+    account = await account_in(request)
     try:
         models = await models_offered(parts, account.currency)
         scopes = scopes_of(form, models, parts.door.clock.now())
@@ -146,7 +146,7 @@ async def _form(
     request: PageRequest, form: NewKeyForm, *, problem: Problem | None = None, status: int = 200
 ) -> Response[str]:
     parts = parts_of(request)
-    account = await accounts.get(parts.db, visitor_in(request).inside.person.account_id)
+    account = await account_in(request)
     view = NewKeyPage(
         form=form,
         models=await models_offered(parts, account.currency),

@@ -11,11 +11,10 @@ from admin.web.admission import Access
 from admin.web.forms import read_form
 from admin.web.i18n import mark
 from admin.web.pages import page, redirect
-from admin.web.parts import PageRequest, parts_of, visitor_in
+from admin.web.parts import PageRequest, account_in, parts_of, visitor_in
 from billing.caps import alerts
 from billing.caps.model import THRESHOLDS
 from billing.credit.store import is_subscribed
-from gateway.accounts import service as accounts
 from gateway.accounts.model import Account, LimitName
 from gateway.clock import Month, day_of, format_utc, month_end, month_of
 from gateway.http.wire_errors import render_error
@@ -45,7 +44,7 @@ OTHER_CODE = "rate_limit_exceeded"
 async def limits_page(request: PageRequest) -> Response[str]:
     """Show every limit that is in force for the account."""
     parts = parts_of(request)
-    account = await accounts.get(parts.db, visitor_in(request).inside.person.account_id)
+    account = await account_in(request)
     now = await quota.now(parts.db)
     month, day = month_of(now), day_of(now)
     counted = await quota.counters(parts.db, account.account_id, [account.account_id], [month, day])

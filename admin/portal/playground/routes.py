@@ -28,9 +28,8 @@ from admin.web.admission import Access
 from admin.web.errors import status_of
 from admin.web.forms import read_form
 from admin.web.pages import NO_STORE, page, problem_of, render
-from admin.web.parts import PageRequest, Parts, parts_of, visitor_in
+from admin.web.parts import PageRequest, Parts, account_in, parts_of, visitor_in
 from admin.web.relay import EVENTS, JSON, OK, error_body
-from gateway.accounts import service as accounts
 from gateway.accounts.model import Account
 from gateway.clock import month_of
 from gateway.errors import NusagateError
@@ -125,7 +124,7 @@ async def _page(
     status: int = OK,
     **result: Any,
 ) -> Response[str]:
-    parts, account = parts_of(request), await _account(request)
+    parts, account = parts_of(request), await account_in(request)
     models = await models_offered(parts, account.currency)
     shown = ask or Ask(
         model=form.model or models[0],
@@ -170,7 +169,7 @@ async def _whole_answer(request: PageRequest, ask: Ask) -> tuple[UpstreamAnswer,
 
 
 async def _receipt(request: PageRequest, request_id: UUID) -> ReceiptView | None:
-    parts, account = parts_of(request), await _account(request)
+    parts, account = parts_of(request), await account_in(request)
     found = await store.receipt(parts.db, account.account_id, request_id)
     return None if found is None else ReceiptView(receipt=found, month=await _month(parts, account))
 
@@ -181,12 +180,8 @@ async def _month(parts: Parts, account: Account) -> MonthLeft:
     return MonthLeft(counted.get((account.account_id, month), (0, 0))[0], account.limits.monthly_tokens)
 
 
-async def _account(request: PageRequest) -> Account:
-    return await accounts.get(parts_of(request).db, visitor_in(request).inside.person.account_id)
-
-
 async def _models(request: PageRequest) -> list[str]:
-    return await models_offered(parts_of(request), (await _account(request)).currency)
+    return await models_offered(parts_of(request), (await account_in(request)).currency)
 
 
 def _uncached(response: Response[Any]) -> Response[Any]:
