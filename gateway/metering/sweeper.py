@@ -60,7 +60,7 @@ async def _sweep_all(db: Pool, limits: Limits) -> int:
         closed = await store.settle(db, [await _settlement(db, intent) for intent in stale])
         failpoint("sweeper.after_commit")
         swept += len(closed)
-        metrics.sweeps_total.labels("settled").inc(len(closed))
+        metrics.sweeps_total.inc(len(closed))
         log.warning("requests swept", count=len(closed))
     return swept
 

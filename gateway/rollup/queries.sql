@@ -6,17 +6,15 @@ SELECT pg_advisory_xact_lock(hashtext('usage_daily'), 0);
 -- Keeps days from being closed until the transaction ends.
 SELECT pg_advisory_xact_lock_shared(hashtext('usage_daily'), 0);
 
--- due_day
--- The next day that can be closed, where there is one: it ended so many hours ago, and every request that was let in
--- before its end has ended too, so that no settlement can come for it. The first is that of the first usage.
-WITH passed AS (
-    SELECT LEAST(
-        ((clock_timestamp() - make_interval(hours => $1)) AT TIME ZONE 'UTC')::date,
-        (SELECT (min(admitted_at) AT TIME ZONE 'UTC')::date FROM request_intent WHERE state = 'open')
-    ) - 1 AS last_day
+-- backlog
+-- How many days ended so many hours ago and are not closed, and the first of them where it can be closed: every request
+-- that was let in before its end has ended too, so that no settlement can come for it. The first of all is that of the
+-- first usage.
+WITH ended AS (
+    SELECT ((clock_timestamp() - make_interval(hours => $1)) AT TIME ZONE 'UTC')::date AS until
 ),
-due AS (
-    SELECT last_day, COALESCE(
+following AS (
+    SELECT COALESCE(
         (SELECT c.last_day + 1 FROM usage_closed c),
         (SELECT (min(first.hour) AT TIME ZONE 'UTC')::date
          FROM account a
@@ -24,9 +22,11 @@ due AS (
              SELECT h.hour FROM usage_hourly h WHERE h.account_id = a.account_id ORDER BY h.hour LIMIT 1
          ) AS first)
     ) AS day
-    FROM passed
 )
-SELECT day FROM due WHERE day <= last_day;
+SELECT GREATEST(0, until - day) AS days, CASE WHEN day < LEAST(
+        until, (SELECT (min(admitted_at) AT TIME ZONE 'UTC')::date FROM request_intent WHERE state = 'open')
+    ) THEN day END AS due
+FROM ended, following;
 
 -- is_closed
 -- Whether a day is closed.

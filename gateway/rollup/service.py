@@ -12,6 +12,7 @@ from uuid import UUID
 
 from gateway.db.pool import Connection, Pool
 from gateway.rollup import store
+from gateway.runtime import metrics
 
 MARGIN_HOURS = 6
 """How long a day must be over: far longer than an admission takes to be recorded, and than clocks may differ."""
@@ -42,9 +43,10 @@ async def _close_next(db: Pool) -> bool:
     async with db.acquire() as connection, connection.transaction():
         await store.lock_days(connection)
         # A statement of its own before the summing: what it finds ended is in the hours that the next one sees.
-        day = await store.due_day(connection, margin_hours=MARGIN_HOURS)
-        if day is None:
+        found = await store.backlog(connection, margin_hours=MARGIN_HOURS)
+        metrics.usage_days_behind.set(found.days)
+        if found.due is None:
             return False
-        await store.sum_day(connection, day, None)
-        await store.close_day(connection, day)
+        await store.sum_day(connection, found.due, None)
+        await store.close_day(connection, found.due)
     return True

@@ -4,11 +4,20 @@ from collections.abc import Sequence
 from datetime import date
 from uuid import UUID
 
+import msgspec
+
 from gateway.db.pool import Connection, Db
 from gateway.db.queries import load_queries
 
 QUERIES = load_queries(__package__)
 SUM_TIMEOUT_S = 60
+
+
+class Backlog(msgspec.Struct, frozen=True, kw_only=True):
+    """How many days wait to be closed, and the first of them; ``None`` where an open request holds it back, or none waits."""
+
+    days: int
+    due: date | None
 
 
 async def lock_days(connection: Connection) -> None:
@@ -21,10 +30,11 @@ async def share_days(connection: Connection) -> None:
     await connection.execute(QUERIES["share_days"])
 
 
-async def due_day(connection: Connection, *, margin_hours: int) -> date | None:
-    """Find the next UTC day that can be closed; ``None`` while there is none."""
-    day: date | None = await connection.fetchval(QUERIES["due_day"], margin_hours)
-    return day
+async def backlog(connection: Connection, *, margin_hours: int) -> Backlog:
+    """Find what waits to be closed, of the UTC days that ended ``margin_hours`` ago."""
+    row = await connection.fetchrow(QUERIES["backlog"], margin_hours)
+    assert row is not None
+    return Backlog(**row)
 
 
 async def is_closed(connection: Connection, day: date) -> bool:

@@ -101,9 +101,7 @@ spool_files = Gauge(
 database_up = Gauge(
     "nusagate_database_up", "Whether Postgres answers.", registry=REGISTRY, multiprocess_mode="min"
 )
-sweeps_total = Counter(
-    "nusagate_sweeps_total", "Abandoned requests resolved.", ["outcome"], registry=REGISTRY
-)
+sweeps_total = Counter("nusagate_sweeps_total", "Abandoned requests resolved.", registry=REGISTRY)
 job_runs_total = Counter(
     "nusagate_job_runs_total", "Background jobs by name and outcome.", ["job", "outcome"], registry=REGISTRY
 )
@@ -111,6 +109,12 @@ ledger_violations = Gauge(
     "nusagate_ledger_violations",
     "Rows that break an invariant, by invariant.",
     ["invariant"],
+    registry=REGISTRY,
+    multiprocess_mode="max",
+)
+usage_days_behind = Gauge(
+    "nusagate_usage_days_behind",
+    "UTC days that ended long enough ago to be closed, and are not.",
     registry=REGISTRY,
     multiprocess_mode="max",
 )

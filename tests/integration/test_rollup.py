@@ -20,6 +20,8 @@ from gateway.quota.model import ReserveRequest
 from gateway.quota.service import PostgresQuota
 from gateway.rollup import store
 from gateway.rollup.service import DAYS_A_TURN, MARGIN_HOURS, close_days, follow
+from gateway.rollup.store import Backlog
+from gateway.runtime import metrics
 from gateway.runtime.settings import Limits
 from gateway.units import TokenCounts
 from tests.integration.test_migrations import fresh_database
@@ -27,6 +29,7 @@ from tests.integration.test_sql import statements
 from tests.plugins.days import DAY, FORGET, HOUR, close_until, day_of, last_closed, today, use, wrong_rows
 
 PATIENT = Limits(lock_timeout_s=60, database_timeout_s=120)
+NOTHING = Backlog(days=0, due=None)
 HELD = 4_242
 """A lock that a test holds where something is to stand still."""
 
@@ -56,6 +59,11 @@ async def waiting(db) -> int:
             )
             if pid is not None:
                 return int(pid)
+
+
+def days_behind() -> int:
+    """What the metric says."""
+    return int(metrics.usage_days_behind._value.get())
 
 
 async def daily_requests(db, day):
@@ -99,6 +107,7 @@ async def test_a_backlog_is_closed_in_turns_of_a_month(seeded, sari):
 
 async def test_where_nothing_was_used_nothing_is_closed(seeded, sari):
     assert await close_days(seeded) == 0
+    assert days_behind() == 0
     assert await last_closed(seeded) is None
     await use(seeded, sari.account_id, await today(seeded))
     assert await close_days(seeded) == 0
@@ -129,11 +138,13 @@ async def test_a_day_is_not_closed_while_a_request_of_it_is_open_and_then_with_i
     assert await close_days(seeded) == 2
     assert await last_closed(seeded) == day_of(late - DAY)
     assert await close_days(seeded) == 0
+    assert days_behind() == (await due_until(seeded) - day_of(late)).days + 1
 
     charged = Charge(counts=TokenCounts(input_text=100, output_text=200), source=UsageSource.UPSTREAM)
     await hold.settle(EndReason.COMPLETED, charged, upstream="local", kept=None, replay=None)
     await meter.close()
     assert await close_days(seeded) > 0
+    assert days_behind() == 0
     assert await daily_requests(seeded, day_of(late)) == 1
     assert await wrong_rows(seeded) == 0
 
@@ -144,10 +155,10 @@ async def test_a_day_is_due_when_it_has_been_over_for_the_margin(seeded, sari):
     await use(seeded, sari.account_id, midnight - 9 * DAY)
     await close_until(seeded, day_of(midnight - 2 * DAY))
     async with seeded.acquire() as connection:
-        assert await store.due_day(connection, margin_hours=0) == day_of(midnight - DAY)
-        assert await store.due_day(connection, margin_hours=now.hour + 2) is None
+        assert await store.backlog(connection, margin_hours=0) == Backlog(days=1, due=day_of(midnight - DAY))
+        assert await store.backlog(connection, margin_hours=now.hour + 2) == NOTHING
         await close_until(connection, day_of(midnight - DAY))
-        assert await store.due_day(connection, margin_hours=0) is None
+        assert await store.backlog(connection, margin_hours=0) == NOTHING
 
 
 def test_the_margin_is_hours_and_less_than_a_day():
