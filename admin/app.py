@@ -36,6 +36,7 @@ from gateway.proxy.downstream import Send
 from gateway.runtime.health import readiness
 from gateway.runtime.logging import configure_logging, get_logger
 from gateway.runtime.serve import spare_the_collector
+from gateway.runtime.unread import close_unread
 
 log = get_logger("portal")
 
@@ -202,9 +203,11 @@ class AdminApp:
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         try:
             async with contextlib.AsyncExitStack() as stack:
-                self.framework.state["parts"] = await stack.enter_async_context(self._open_parts())
+                parts = await stack.enter_async_context(self._open_parts())
+                self.framework.state["parts"] = parts
                 spare_the_collector()
                 await send({"type": "lifespan.startup.complete"})
+                await close_unread(parts.settings.base.limits.slow_client_timeout_s)
                 await receive()
         except (NusagateError, OSError) as error:
             code = error.code if isinstance(error, NusagateError) else "database_unavailable"

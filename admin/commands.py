@@ -56,7 +56,8 @@ def worker(*, host: str, port: int) -> None:
     settings = load_settings(os.environ)
     check_port(host, port)
     check_database(settings)
-    serve("admin.worker:create_worker", host=host, port=port, workers=1)
+    limit_s = settings.limits.shutdown_timeout_s
+    serve("admin.worker:create_worker", host=host, port=port, workers=1, shutdown_timeout_s=limit_s)
 
 
 @click.command(epilog="Example: nusagate admin --port 8081")
@@ -67,7 +68,8 @@ def admin(*, host: str, port: int) -> None:
     settings = load_portal_settings(os.environ)
     check_port(host, port)
     check_database(settings.base)
-    serve("admin.app:create_app", host=host, port=port, workers=1)
+    limit_s = settings.base.limits.shutdown_timeout_s
+    serve("admin.app:create_app", host=host, port=port, workers=1, shutdown_timeout_s=limit_s)
 
 
 COMMANDS: tuple[click.RichCommand, ...] = (dev, admin, worker)

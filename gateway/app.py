@@ -41,6 +41,7 @@ from gateway.runtime import metrics
 from gateway.runtime.logging import configure_logging, describe, get_logger
 from gateway.runtime.serve import spare_the_collector
 from gateway.runtime.settings import Settings, load_settings
+from gateway.runtime.unread import close_unread
 from gateway.upstream.catalogue import load_catalogue
 from gateway.upstream.client import UpstreamClient
 
@@ -172,6 +173,7 @@ class GatewayApp:
                 self._drain_on_signal(self._services)
                 spare_the_collector()
                 await send({"type": "lifespan.startup.complete"})
+                await close_unread(self._services.settings.limits.slow_client_timeout_s)
                 await receive()
         except NusagateError as error:
             log.error("start failed", code=error.code, detail=error.message)

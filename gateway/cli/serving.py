@@ -38,7 +38,13 @@ def gateway(*, host: str, port: int, workers: int) -> None:
     Spool(settings.spool_dir, max_batch=1, max_queue=1).probe()
     check_port(host, port)
     check_database(settings)
-    serve("gateway.app:create_app", host=host, port=port, workers=workers)
+    serve(
+        "gateway.app:create_app",
+        host=host,
+        port=port,
+        workers=workers,
+        shutdown_timeout_s=settings.limits.shutdown_timeout_s,
+    )
 
 
 @click.command(epilog="Example: nusagate simulator --port 9100 --journal served.jsonl")

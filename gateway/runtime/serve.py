@@ -27,7 +27,8 @@ is its backlog, and beyond it connections are simply not accepted."""
 
 HEADER_READ_TIMEOUT_MS = 30_000
 CONNECTION_BUFFER_BYTES = 64 * 1024
-KILL_AFTER_S = 60
+SETTLE_MAX_S = 30
+"""How long a worker may take, after its shutdown limit, to settle what it ended then; after that it is killed."""
 ALLOCATIONS_BETWEEN_COLLECTIONS = 20_000
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 SMALL_PAGES = ("MIMALLOC_ALLOW_THP", "0")
@@ -62,8 +63,11 @@ class DrainingServer(MPServer):
         super().signal_handler_interrupt(*args, **kwargs)  # type: ignore[no-untyped-call]
 
 
-def serve(target: str, *, host: str, port: int, workers: int) -> None:
-    """Serve an application factory, ``package.module:function``, until SIGTERM or SIGINT."""
+def serve(target: str, *, host: str, port: int, workers: int, shutdown_timeout_s: int) -> None:
+    """Serve an application factory, ``package.module:function``, until SIGTERM or SIGINT.
+
+    ``shutdown_timeout_s`` is the limit that its workers keep themselves; no worker is killed before it.
+    """
     _share_metrics(workers)
     os.environ.setdefault(*SMALL_PAGES)
     DrainingServer(
@@ -82,7 +86,7 @@ def serve(target: str, *, host: str, port: int, workers: int) -> None:
         backlog=BACKLOG,
         backpressure=CONNECTIONS_PER_WORKER,
         log_level=LogLevels.error,
-        workers_kill_timeout=KILL_AFTER_S,
+        workers_kill_timeout=shutdown_timeout_s + SETTLE_MAX_S,
         respawn_failed_workers=True,
         respawn_interval=0.1,
     ).serve()

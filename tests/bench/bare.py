@@ -94,4 +94,5 @@ def start(folder: Path, port: int, *, fixed_port: int, streams_port: int, comman
 
 
 if __name__ == "__main__":
-    serve("tests.bench.bare:create_app", host="127.0.0.1", port=int(os.environ[PORT]), workers=1)
+    port = int(os.environ[PORT])
+    serve("tests.bench.bare:create_app", host="127.0.0.1", port=port, workers=1, shutdown_timeout_s=1)

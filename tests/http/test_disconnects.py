@@ -1,5 +1,7 @@
 """Clients that leave: at each stage, under both policies, and always with exactly one end in the books."""
 
+import asyncio
+import contextlib
 import json
 import socket
 from contextlib import ExitStack
@@ -7,6 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from gateway.accounts.model import LimitName
+from gateway.clock import monotonic_s
 from gateway.metering.bounds import estimate_output_tokens
 from tests.http.asking import CHAT, RESPONSES, Answer, ask, bearer, body_of, connect, wire_bytes
 from tests.http.test_metering import WAYS
@@ -15,6 +18,8 @@ UNLIMITED = dict.fromkeys((LimitName.MONTHLY_TOKENS, LimitName.REQUESTS_PER_MINU
 STREAM_WAYS = [way for way in WAYS if WAYS[way][2]]
 SMALL = 200
 """So few tokens that their rest is read to the end under either policy."""
+CLOSED_WITHIN_S = 15
+POLL_S = 0.1
 
 
 @pytest.fixture
@@ -163,6 +168,32 @@ async def test_a_client_that_takes_nothing_is_treated_as_gone(gateway, books, pe
         connection.sendall(wire_bytes(sari, CHAT, body))
         entry = await books.closed(await books.first_of(sari))
     assert entry["end_reason"] == "client_gone_cancelled"
+
+
+def endless_stream(person):
+    body = json.dumps(body_of(CHAT, "[[rude flood]]", model="rude", stream=True)).encode()
+    return wire_bytes(person, CHAT, body)
+
+
+def many_pages(_person):
+    return b"GET /openapi.json HTTP/1.1\r\nhost: gateway\r\n\r\n" * 200
+
+
+@pytest.mark.parametrize("asked", [endless_stream, many_pages])
+async def test_a_connection_that_nobody_reads_is_closed(gateway, people, asked):
+    """Not only is the request over: the descriptor must be free again, although the client is still there."""
+    sari = await people.join("sari")
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", gateway.port))
+        connection.sendall(asked(sari))
+        deadline_s = monotonic_s() + CLOSED_WITHIN_S
+        with contextlib.suppress(ConnectionError):
+            while True:
+                assert monotonic_s() < deadline_s, f"still open after {CLOSED_WITHIN_S} s"
+                # Who is closed for taking nothing is not told; the next byte is answered with it.
+                connection.send(b"\n")
+                await asyncio.sleep(POLL_S)
 
 
 # ---------------------------------------------------------------- after the end
