@@ -64,7 +64,7 @@ async def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
         return
     request: PageRequest = connection  # type: ignore[assignment]
     parts = parts_of(request)
-    visitor = await recognise(parts, request)
+    visitor = await recognise(parts, request, _path(request, handler))
     request.scope["state"]["visitor"] = visitor
     if request.method not in SAFE_METHODS:
         await _check_origin(parts, request, visitor)
@@ -77,8 +77,8 @@ async def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
         raise ConfirmationNeeded
 
 
-async def recognise(parts: Parts, request: PageRequest) -> Visitor:
-    """Find out who sent a request, and give a new browser the token that its forms are bound to."""
+async def recognise(parts: Parts, request: PageRequest, path: str) -> Visitor:
+    """Find out who sent a request for a page, and give a new browser the token that its forms are bound to."""
     secure = parts.settings.secure
     headers = RequestHeaders(request.scope, max_bytes=HEADER_BYTES_MAX)  # type: ignore[arg-type]
     cookies = read_cookies(headers.get(b"cookie"), secure=secure)
@@ -95,7 +95,7 @@ async def recognise(parts: Parts, request: PageRequest) -> Visitor:
     return Visitor(
         language=language_of(cookies, session if is_open else None, headers.get(b"accept-language")),
         theme=theme_of(cookies),
-        path=_path(request),
+        path=path,
         caller=Caller(
             network=network_of(address), agent=headers.get(b"user-agent") or "", browser_token=browser_token
         ),
@@ -132,6 +132,9 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _path(request: PageRequest) -> str:
+def _path(request: PageRequest, handler: BaseRouteHandler) -> str:
+    """Return the page that a visitor is on: an address that takes a form may not be one, so its route names one."""
+    if request.method not in SAFE_METHODS:
+        return str(handler.opt.get("back", "/"))
     query = request.scope["query_string"].decode("latin-1")
     return f"{request.scope['path']}?{query}" if query else str(request.scope["path"])

@@ -113,8 +113,7 @@ def _go_to(request: PageRequest, path: str) -> Response[str]:
     """Send somebody to prove who they are and back again; a form goes back to the page that it stands on."""
     visitor: Visitor = request.scope["state"]["visitor"]
     handler: Any = request.scope["route_handler"]
-    back = visitor.path if request.method == "GET" else handler.opt.get("back", "/")
-    response = redirect(request, with_query(path, next=back))
+    response = redirect(request, with_query(path, next=visitor.path))
     if request.headers.get("hx-request") == "true":
         # htmx would put the login form into the middle of the page.
         response.status_code = 204

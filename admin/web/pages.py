@@ -102,6 +102,7 @@ def safe_path(path: str | None, default: str) -> str:
         or not path.startswith("/")
         or path.startswith("//")
         or "\\" in path
+        or not path.isascii()
         or not path.isprintable()
     ):
         return default

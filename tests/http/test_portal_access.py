@@ -3,6 +3,7 @@
 import base64
 import re
 from datetime import timedelta
+from html import unescape
 from uuid import UUID, uuid4
 
 import pytest
@@ -361,7 +362,16 @@ async def test_an_error_page_says_what_to_mention_and_nothing_else(portal):
 
 
 @pytest.mark.parametrize(
-    "following", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", ""]
+    "following",
+    [
+        "https://evil.example/",
+        "//evil.example",
+        "/\\evil.example",
+        "javascript:alert(1)",
+        "/日本",
+        "/caf\xe9",
+        "",
+    ],
 )
 async def test_a_login_goes_on_to_pages_of_ours_only(portal, following):
     await portal.browser().join(SARI)
@@ -380,6 +390,19 @@ async def test_a_login_goes_on_to_where_somebody_wanted_to_be(portal):
         "/login", fields={"email": SARI, "password": PASSWORD, "next": asked.url.params["next"]}
     )
     assert str(answer.url) == f"{ORIGIN}/usage?range=7d&by=model"
+
+
+async def test_from_every_answer_to_a_form_the_choice_of_language_leads_to_a_page(portal):
+    """The choice is at the foot of the page that a form was answered with, whose own address only takes forms."""
+    sari = await portal.browser().join(SARI)
+    found = {}
+    for path in [path for path in POSTS if path != "/logout"]:
+        answer = await sari.post(filled(path), follow=False)
+        back = re.search(r'name="next" value="([^"]*)">\s*<div class="segments"', answer.text)
+        if back is not None:
+            found[path] = (await sari.get(unescape(back[1]))).status_code
+    assert {"/start/key", "/keys/new", "/settings/password", "/settings/close"} <= set(found)
+    assert {path: status for path, status in found.items() if status != 200} == {}
 
 
 async def test_a_cookie_that_was_made_up_is_nobody(portal):
