@@ -82,12 +82,11 @@ async def apply(door: Door, connection: Connection, application: Application) ->
     await _check_network(door, connection, application.caller)
     await check_budget(door, connection)
     digests = mailbox_digests(door, application.email)
-    asked = await store.count_sign_ups_of_mailbox(connection, digests, now - A_MONTH)
-    token = new_token()
+    token, sign_up_id = new_token(), uuid7()
     await store.insert_sign_up(
         connection,
         store.NewSignUp(
-            sign_up_id=uuid7(),
+            sign_up_id=sign_up_id,
             link_digest=token_digest(token),
             browser_digest=token_digest(application.caller.browser_token),
             mailbox_digest=digests[0],
@@ -99,8 +98,9 @@ async def apply(door: Door, connection: Connection, application: Application) ->
             expires_at=now + timedelta(hours=door.limits.link_hours),
         ),
     )
-    if asked < door.limits.sign_ups_per_mailbox_monthly:
-        await _mail_link(door, connection, application.email, application.language, token)
+    await _mail_link(
+        door, connection, sign_up_id, token, email=application.email, language=application.language
+    )
 
 
 async def resend(door: Door, connection: Connection, caller: Caller) -> None:
@@ -117,7 +117,9 @@ async def resend(door: Door, connection: Connection, caller: Caller) -> None:
         raise TooSoon(wait_s=wait_s)
     token = new_token()
     await store.renew_sign_up(connection, sign_up.sign_up_id, token_digest(token), now)
-    await _mail_link(door, connection, sign_up.email, sign_up.language, token)
+    await _mail_link(
+        door, connection, sign_up.sign_up_id, token, email=sign_up.email, language=sign_up.language
+    )
 
 
 async def waiting(db: Db, caller: Caller) -> SignUp | None:
@@ -225,7 +227,14 @@ async def _has_had_its_account(door: Door, db: Db, email: str) -> bool:
     return used >= door.limits.accounts_per_mailbox
 
 
-async def _mail_link(door: Door, connection: Connection, email: str, language: Language, token: str) -> None:
+async def _mail_link(
+    door: Door, connection: Connection, sign_up_id: UUID, token: str, *, email: str, language: Language
+) -> None:
+    """Mail what belongs to a sign-up, unless its mailbox was asked for too often before it."""
+    digests = mailbox_digests(door, email)
+    before = await store.count_sign_ups_before(connection, sign_up_id, digests, A_MONTH)
+    if before >= door.limits.sign_ups_per_mailbox_monthly:
+        return
     found = await store.find_person(connection, email)
     login = f"{door.public_url}/login"
     if found is not None and not found[1].closed:

@@ -105,9 +105,11 @@ RETURNING person_id;
 -- How many accounts a network has asked for since a moment.
 SELECT count(*) FROM sign_up WHERE network = $1 AND created_at > $2;
 
--- count_sign_ups_of_mailbox
--- How many accounts were asked for with a mailbox since a moment, in any spelling and under any of our keys.
-SELECT count(*) FROM sign_up WHERE mailbox_digest = ANY ($1::bytea[]) AND created_at > $2;
+-- count_sign_ups_before
+-- How many accounts were asked for with a mailbox within a time before a sign-up, in any spelling and under any of our keys.
+SELECT count(*) FROM sign_up s JOIN sign_up own ON own.sign_up_id = $1
+WHERE s.mailbox_digest = ANY ($2::bytea[]) AND s.created_at > own.created_at - $3::interval
+  AND (s.created_at, s.sign_up_id) < (own.created_at, own.sign_up_id);
 
 -- count_accounts_of_mailbox
 -- How many accounts a mailbox has or had, in any spelling and under any of our keys.

@@ -154,9 +154,11 @@ async def count_sign_ups_of_network(db: Db, network: str, since: datetime) -> in
     return int(await db.fetchval(QUERIES["count_sign_ups_of_network"], network, since))
 
 
-async def count_sign_ups_of_mailbox(db: Db, mailbox_digests: Sequence[bytes], since: datetime) -> int:
-    """Count what was asked for with one mailbox."""
-    return int(await db.fetchval(QUERIES["count_sign_ups_of_mailbox"], mailbox_digests, since))
+async def count_sign_ups_before(
+    db: Db, sign_up_id: UUID, mailbox_digests: Sequence[bytes], within: timedelta
+) -> int:
+    """Count what was asked for with one mailbox before a sign-up."""
+    return int(await db.fetchval(QUERIES["count_sign_ups_before"], sign_up_id, mailbox_digests, within))
 
 
 async def count_accounts_of_mailbox(db: Db, mailbox_digests: Sequence[bytes]) -> int:

@@ -2,11 +2,13 @@
 
 import asyncio
 from datetime import timedelta
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
 from admin.jobs import forget
+from admin.web import pace
 from gateway.accounts import service as accounts
 from gateway.units import Currency
 from tests.plugins.portal import PASSWORD, Portal, path_of, portal_settings, text_of
@@ -42,6 +44,25 @@ async def test_a_known_address_gets_the_same_answer_and_another_letter(portal):
     assert (await portal.letters(SARI))[0].startswith("You already have an account")
     assert "/verify" not in (await portal.letters(SARI))[0]
     assert path_of(await stranger.login(SARI, "another long password")) == "/login"
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [("/signup", {"email": SARI, "password": PASSWORD}), ("/signup/resend", {}), ("/reset", {"email": SARI})],
+)
+async def test_what_would_tell_by_its_time_whether_an_address_is_known_waits_out_a_time(
+    portal, monkeypatch, path, fields
+):
+    browser = portal.browser()
+    await browser.post("/signup", email=SARI, password=PASSWORD)
+    waits = []
+
+    async def note(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(pace, "asyncio", SimpleNamespace(sleep=note))
+    await browser.post(path, fields=fields)
+    assert len(waits) == 1
 
 
 async def test_another_browser_must_know_the_password(portal):
@@ -151,6 +172,26 @@ async def test_one_mailbox_gets_so_many_links_a_month_however_it_is_spelt(portal
         )
         assert path_of(answer) == "/signup/sent"
     assert [len(await portal.letters(email)) for email in spellings] == [1, 1, 1, 0]
+
+
+async def test_asking_again_gets_no_mail_for_what_got_none(portal):
+    for number in range(3):
+        await portal.browser(network=f"192.0.2.{number}").post("/signup", email=SARI, password=PASSWORD)
+    browser = portal.browser(network="192.0.2.3")
+    await browser.post("/signup", email=SARI, password=PASSWORD)
+    portal.clock.move(timedelta(minutes=1))
+    assert "on its way" in text_of(await browser.post("/signup/resend"))
+    assert len(await portal.letters(SARI)) == 3
+
+
+async def test_a_stranger_who_asks_later_takes_no_mail_from_who_asked_before(portal):
+    sari = portal.browser()
+    await sari.post("/signup", email=SARI, password=PASSWORD)
+    for number in range(2, 6):
+        await portal.browser(network=f"192.0.2.{number}").post("/signup", email=SARI, password=PASSWORD)
+    portal.clock.move(timedelta(minutes=1))
+    await sari.post("/signup/resend")
+    assert path_of(await sari.get(await portal.link(SARI))) == "/start"
 
 
 async def test_a_mailbox_has_one_account_however_it_is_spelt(portal):

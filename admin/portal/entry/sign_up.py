@@ -65,7 +65,7 @@ async def resend(request: PageRequest) -> Response[str]:
     """Mail another link."""
     parts, visitor = parts_of(request), visitor_in(request)
     try:
-        async with parts.db.acquire() as connection, connection.transaction():
+        async with evenly(), parts.db.acquire() as connection, connection.transaction():
             await joining.resend(parts.door, connection, visitor.caller)
     except REFUSALS as error:
         return await _sent(request, problem=problem_of(visitor, error), status=status_of(error))
