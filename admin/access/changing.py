@@ -80,12 +80,14 @@ async def reset_password(
 async def change_password(
     door: Door, connection: Connection, session: Session, *, new: str, language: Language
 ) -> None:
-    """Set a new password, after the current one was confirmed, and end every other session.
+    """Set a new password, after the current one was confirmed, and end every other session and every reset link.
 
     The caller holds the transaction. ``PasswordRefused`` for a weak one.
     """
     person, _ = await store.lock_person(connection, session.person.person_id)
     await _keep(door, connection, person, new, language)
+    # A link that somebody else has asked for, or has, would undo it.
+    await store.use_resets(connection, person.person_id, door.clock.now())
     await sessions.end_others(door, connection, session)
     await trail.keep(connection, door.clock, person, "password:change")
 

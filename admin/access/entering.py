@@ -93,10 +93,12 @@ async def forget_codes(door: Door, db: Db, person: Person) -> None:
     await delays.forget(db, door.keyring, delays.CODE, str(person.person_id))
 
 
-async def confirm(door: Door, db: Db, session: Session, *, password: str, caller: Caller) -> None:
-    """Take a password again before something that matters; ``LoginRefused`` or ``TooSoon``."""
+async def confirm(
+    door: Door, db: Db, session: Session, *, password: str, caller: Caller, param: str = "password"
+) -> None:
+    """Take a password again before something that matters; ``LoginRefused`` for the field ``param``, or ``TooSoon``."""
     try:
         await check_password(door, db, email=session.person.email, password=password, caller=caller)
     except LoginRefused:
-        raise LoginRefused("This is not your password.", param="password") from None
+        raise LoginRefused("This is not your password.", param=param) from None
     await store.confirm_session(db, session.session_id, door.clock.now())

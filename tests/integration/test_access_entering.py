@@ -359,11 +359,19 @@ async def test_a_password_is_changed_with_the_current_one_and_others_are_logged_
     await other.login(SARI)
     wrong = await sari_inside.post("/settings/password", current=WRONG, password=NEW)
     assert "This is not your password" in text_of(wrong)
+    assert ('id="current-wrong"' in wrong.text, 'id="password-wrong"' in wrong.text) == (True, False)
     answer = await sari_inside.post("/settings/password", current=PASSWORD, password=NEW)
     assert "Your password is changed" in text_of(answer)
     assert path_of(await other.get("/usage")) == "/login"
     assert path_of(await sari_inside.get("/usage")) == "/usage"
     assert path_of(await portal.browser().login(SARI, NEW)) == "/usage"
+
+
+async def test_a_reset_link_is_over_when_the_password_was_changed_from_inside(portal, sari_inside):
+    await portal.browser().post("/reset", email=SARI)
+    link = await portal.link(SARI)
+    await sari_inside.post("/settings/password", current=PASSWORD, password=NEW)
+    assert (await portal.browser().get(link)).status_code == 410
 
 
 async def test_a_second_factor_allows_a_shorter_password(portal, sari_inside):

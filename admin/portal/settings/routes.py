@@ -46,7 +46,12 @@ async def change_password(request: PageRequest) -> Response[str]:
     form = await read_form(request, PasswordForm)
     try:
         await entering.confirm(
-            parts.door, parts.db, visitor.inside, password=form.current, caller=visitor.caller
+            parts.door,
+            parts.db,
+            visitor.inside,
+            password=form.current,
+            caller=visitor.caller,
+            param="current",
         )
         async with parts.db.acquire() as connection, connection.transaction():
             await changing.change_password(
