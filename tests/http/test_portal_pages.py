@@ -44,6 +44,14 @@ async def test_one_click_makes_a_key_that_is_shown_once_in_every_request(portal,
     assert found == 1
 
 
+async def test_keys_that_are_made_by_a_click_are_told_apart_in_the_owners_language(portal, sari_inside):
+    await sari_inside.post("/start/key")
+    await sari_inside.post("/start/key")
+    await sari_inside.post("/preferences", language="id")
+    await sari_inside.post("/start/key")
+    assert [key.scopes.name for key in await keys_of(portal)] == ["kunci lain", "another key", "first key"]
+
+
 async def test_the_page_listens_until_the_first_call_has_been_counted(portal, sari_inside):
     await sari_inside.post("/start/key")
     waiting = await sari_inside.get("/start/call")

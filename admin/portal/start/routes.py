@@ -12,6 +12,7 @@ from admin.portal.start.views import Listening, StartPage
 from admin.reports import store as reports
 from admin.web.admission import Access
 from admin.web.errors import status_of
+from admin.web.i18n import mark
 from admin.web.pages import REFUSALS, STOP_POLLING, Problem, page, problem_of, render
 from admin.web.parts import PageRequest, Parts, parts_of, visitor_in
 from gateway.accounts import service as accounts
@@ -21,7 +22,7 @@ from gateway.keys import service as keys
 from gateway.keys.model import ApiKey, KeyScopes, KeyStatus, NewKey
 from gateway.quota import service as quota
 
-FIRST_KEY_NAME = "first key"
+KEY_NAMES = mark("first key"), mark("another key")
 KEY_PLACEHOLDER = "nsk_live_…"
 
 
@@ -35,8 +36,10 @@ async def start_page(request: PageRequest) -> Response[str]:
 async def make_first_key(request: PageRequest) -> Response[str]:
     """Make a key and show it this once."""
     parts, visitor = parts_of(request), visitor_in(request)
+    _, newest = await _account_and_key(request)
+    name = visitor.translator.gettext(KEY_NAMES[newest is not None])
     try:
-        made = await make_key_of(parts, visitor.inside.person, KeyScopes(name=FIRST_KEY_NAME))
+        made = await make_key_of(parts, visitor.inside.person, KeyScopes(name=name))
     except REFUSALS as error:
         return await _start(request, made=None, problem=problem_of(visitor, error), status=status_of(error))
     return await _start(request, made=made)
