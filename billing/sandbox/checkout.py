@@ -9,9 +9,9 @@ from billing.sandbox.customers import new_customer
 from billing.sandbox.events import emit
 from billing.sandbox.fields import Fields, merged_metadata
 from billing.sandbox.payment_methods import decline_reason, new_card, use_card
-from billing.sandbox.periods import anchor_from
+from billing.sandbox.periods import anchor_from, natural_start
 from billing.sandbox.prices import is_metered, new_price
-from billing.sandbox.rating import rate
+from billing.sandbox.rating import rate, share_of
 from billing.sandbox.refusals import CardDeclined, ParameterRefusal, Refusal
 from billing.sandbox.routing import Call, Route, created_filter, page_of
 from billing.sandbox.state import DAY_S, Json
@@ -172,6 +172,23 @@ def _amount(world: World, line: Line) -> int:
         return 0
     tiers = world.note(price["id"])["tiers"]
     return sum(row.amount for row in rate(price, tiers, Decimal(line.quantity)))
+
+
+def due_now(world: World, session: Json) -> int:
+    """Reckon what paying at this moment charges: of a first period that its anchor cuts short, the share that is left."""
+    note = world.note(session["id"])
+    now = world.now_of(world.table("customer").get(session["customer"] or ""))
+    anchor = note["anchor"] or now
+    if anchor <= now:
+        return int(session["amount_total"])
+    if not note["prorate"]:
+        return 0
+    due = 0
+    for line in [msgspec.convert(raw, Line) for raw in note["lines"]]:
+        recurring = world.table("price")[line.price]["recurring"]
+        whole_s = anchor - min(now, natural_start(anchor, recurring, anchor))
+        due += share_of(_amount(world, line), anchor - now, whole_s)
+    return due
 
 
 def pay(world: World, session: Json, last4: str) -> None:

@@ -64,11 +64,12 @@ def _checkout_page(world: World, session: Json, *, problem: str | None = None) -
         f"<tr><td>{escape(item['description'])}<td>{_amount(item)}"
         for item in checkout.list_items(world, session)
     )
+    due = checkout.due_now(world, session)
     later = "<button name=action value=later>Pay by bank transfer (arrives later)</button>" * (
         session["mode"] == "payment"
     )
     body = (
-        f"<table>{rows}<tr><td><b>Due now</b><td>{money_text(session['amount_total'], session['currency'])}</table>"
+        f"<table>{rows}<tr><td><b>Due now</b><td>{money_text(due, session['currency'])}</table>"
         f"{_problem(problem)}<form method=post>{card_choice()}"
         f"<p><button name=action value=pay>Pay</button> {later}"
         "<button name=action value=cancel>Cancel</button></form>"

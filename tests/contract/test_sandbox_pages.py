@@ -53,6 +53,16 @@ def test_paying_at_checkout_begins_the_subscription_and_leads_back(client, sandb
     )
 
 
+def test_the_page_says_what_is_charged_now(client, sandbox):
+    made, customer = catalogue(client), sari(client)
+    session = open_checkout(client, customer, made.basic, made.spend)
+    page = sandbox.send("GET", session.url.removeprefix(sandbox.url))[2]
+    sandbox.submit(session.url, action="pay", card="4242")
+    (invoice,) = client.v1.invoices.list({"customer": customer.id}).data
+    assert 0 < invoice.total < session.amount_total
+    assert f"<b>Due now</b><td>IDR {invoice.total / 100:,.2f}</table>" in page
+
+
 def test_checkout_without_a_customer_makes_one(client, sandbox):
     made = catalogue(client)
     session = open_checkout(client, None, made.basic)
