@@ -134,12 +134,16 @@ def take(browser: Browser, product: Installation, state: dict | None, shot: Shot
         raise SystemExit(f"{file.name} has more than {BYTES_MAX} bytes")
 
 
-def all_shots() -> Iterator[Shot]:
-    """Every page, as a reviewer looks at it."""
-    from tests.browser.test_every_page import INSIDE, PUBLIC  # noqa: PLC0415 - its fixtures are not wanted here
+def all_shots(browser: Browser, product: Installation, state: dict) -> Iterator[Shot]:
+    """Every page, as a reviewer looks at it, with what belongs to the demo account in its address."""
+    from tests.browser.test_every_page import INSIDE, PUBLIC, filled  # noqa: PLC0415 - its fixtures are not wanted here
 
-    for path in [*PUBLIC, *INSIDE]:
-        name = re.sub(r"\W+", "-", path).strip("-") or "front"
+    context = browser.new_context(storage_state=state)
+    page = context.new_page()
+    addresses = {path: filled(page, product.url, path) for path in [*PUBLIC, *INSIDE]}
+    context.close()
+    for route, path in addresses.items():
+        name = re.sub(r"\W+", "-", route).strip("-") or "front"
         for theme in ("light", "dark"):
             for size in (DESKTOP, PHONE):
                 yield Shot(name=f"{name}-{size[0]}-{theme}", path=path, theme=theme, size=size, whole=True)
@@ -154,7 +158,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         state = make_demo(product, browser)
         public = {"/", "/login", "/signup", "/reset"}
-        for shot in README if folder is None else all_shots():
+        for shot in README if folder is None else all_shots(browser, product, state):
             target = (folder or IMAGES) / f"{shot.name}.png"
             target.parent.mkdir(parents=True, exist_ok=True)
             take(browser, product, None if shot.path in public else state, shot, target)
