@@ -25,6 +25,7 @@ from admin.web.visitor import (
     read_cookies,
     set_cookie,
     theme_of,
+    zone_of,
 )
 from billing.subscriptions.store import find_entitlement
 from gateway.errors import InvalidValue, NusagateError
@@ -95,6 +96,7 @@ async def recognise(parts: Parts, request: PageRequest, path: str) -> Visitor:
     return Visitor(
         language=language_of(cookies, session if is_open else None, headers.get(b"accept-language")),
         theme=theme_of(cookies),
+        zone=zone_of(cookies),
         path=path,
         caller=Caller(
             network=network_of(address), agent=headers.get(b"user-agent") or "", browser_token=browser_token

@@ -12,7 +12,7 @@ from admin.access.model import ConfirmationNeeded, LoginNeeded
 from admin.web.i18n import mark
 from admin.web.pages import redirect, render, with_query
 from admin.web.parts import PageRequest, parts_of
-from admin.web.visitor import CookieName, Visitor, language_of, read_cookies, theme_of
+from admin.web.visitor import CookieName, Visitor, language_of, read_cookies, theme_of, zone_of
 from gateway.db.pool import is_operational
 from gateway.errors import NusagateError
 from gateway.runtime.logging import describe, get_logger
@@ -129,6 +129,7 @@ def _stranger(request: PageRequest) -> Visitor:
     return Visitor(
         language=language_of(cookies, None, request.headers.get("accept-language")),
         theme=theme_of(cookies),
+        zone=zone_of(cookies),
         path="/",
         caller=Caller(network="", agent="", browser_token=token),
         binding=token,

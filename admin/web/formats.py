@@ -12,6 +12,7 @@ from babel.numbers import NumberPattern, format_compact_decimal, format_decimal,
 from markupsafe import Markup
 
 from admin.access.model import Language
+from admin.web.visitor import Zone
 from billing.stripe.money import STRIPE_MONEY
 from gateway.clock import format_utc
 from gateway.units import PICO_DIGITS, AmountPico, Currency, format_amount
@@ -92,11 +93,15 @@ class Formats:
         local = moment.astimezone(self._zone)
         return f"{local:%H:%M} {local.tzname()}"
 
-    def moment(self, moment: datetime) -> Markup:
-        """Write a moment in UTC, for the reader's browser to write in the reader's zone."""
+    def moment(self, moment: datetime, zone: Zone = Zone.BROWSER) -> Markup:
+        """Write a moment in the zone that the reader chose; for the browser's own, in UTC for it to rewrite."""
         utc = f"{self._utc(moment, 'd MMM y, HH:mm')} UTC"
-        return Markup('<time datetime="{}" data-local title="{}">{}</time>').format(
-            format_utc(moment), utc, utc
+        said, mark = utc, Markup(" data-local") if zone is Zone.BROWSER else ""
+        if zone is Zone.BUSINESS:
+            local = moment.astimezone(self._zone)
+            said = f"{format_datetime(local, 'd MMM y, HH:mm', locale=self._locale)} {local.tzname()}"
+        return Markup('<time datetime="{}"{} title="{}">{}</time>').format(
+            format_utc(moment), mark, utc, said
         )
 
     def ago(self, moment: datetime, now: datetime) -> Markup:

@@ -1,16 +1,20 @@
 """The Jinja2 environments, one for each language: escaping always on, and a name that is missing is an error."""
 
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, PrefixLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, PrefixLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup
 
 from admin.access.model import Language
 from admin.web.assets import Assets
 from admin.web.browsers import browser_name
 from admin.web.formats import Formats, decimals_of, percent_of
 from admin.web.i18n import translator_of
+from admin.web.visitor import Visitor
 from gateway.clock import Clock
 
 WEB_TEMPLATES = Path(__file__).parent / "templates"
@@ -32,6 +36,17 @@ class Templates:
     def render(self, language: Language, name: str, context: Mapping[str, object]) -> str:
         """Render a template."""
         return self._environments[language].get_template(name).render(context)
+
+
+def _moment_of(formats: Formats) -> Callable[[Context, datetime], Markup]:
+    """Return the filter that writes a moment in the zone that the visitor of a page chose."""
+
+    @pass_context
+    def moment(context: Context, value: datetime) -> Markup:
+        visitor: Visitor = context["visitor"]
+        return formats.moment(value, visitor.zone)
+
+    return moment
 
 
 def _environment(
@@ -61,7 +76,7 @@ def _environment(
         short_day=formats.short_day,
         hour=formats.hour,
         here=formats.here,
-        moment=formats.moment,
+        moment=_moment_of(formats),
         reset=formats.reset,
         ago=lambda moment: formats.ago(moment, clock.now()),
     )

@@ -1,4 +1,4 @@
-"""Who looks at a page, and how: language, theme, session. Cookies are read here and nowhere else."""
+"""Who looks at a page, and how: language, theme, zone, session. Cookies are read here and nowhere else."""
 
 from enum import StrEnum
 from http.cookies import CookieError, SimpleCookie
@@ -25,6 +25,14 @@ class Theme(StrEnum):
     DARK = "dark"
 
 
+class Zone(StrEnum):
+    """Where the clock stands that moments are shown by: at the reader's, in Greenwich, or where the business is."""
+
+    BROWSER = "browser"
+    UTC = "utc"
+    BUSINESS = "business"
+
+
 class CookieName(StrEnum):
     """The cookies; with https they all are ``__Host-`` cookies, which no other host and no http page can set."""
 
@@ -32,6 +40,7 @@ class CookieName(StrEnum):
     BROWSER = "nusagate_browser"
     LANGUAGE = "nusagate_language"
     THEME = "nusagate_theme"
+    ZONE = "nusagate_zone"
     NOTICE = "nusagate_notice"
 
 
@@ -45,6 +54,7 @@ class Visitor(msgspec.Struct, kw_only=True):
 
     language: Language
     theme: Theme
+    zone: Zone
     path: str
     caller: Caller
     binding: str
@@ -114,6 +124,12 @@ def theme_of(cookies: dict[CookieName, str]) -> Theme:
     """Choose the theme."""
     kept = cookies.get(CookieName.THEME)
     return Theme(kept) if kept in set(Theme) else Theme.SYSTEM
+
+
+def zone_of(cookies: dict[CookieName, str]) -> Zone:
+    """Choose the zone of moments."""
+    kept = cookies.get(CookieName.ZONE)
+    return Zone(kept) if kept in set(Zone) else Zone.BROWSER
 
 
 def visitor_of(scope: Any) -> Visitor:

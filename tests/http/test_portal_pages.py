@@ -214,6 +214,24 @@ async def test_the_language_is_the_accounts_then_the_cookies_then_the_browsers(p
     assert "Pemakaian" in text_of(answer)
 
 
+@pytest.mark.parametrize(
+    ("zone", "said"),
+    [
+        ("browser", 'data-local title="23 Nov 2026, 02:00 UTC">23 Nov 2026, 02:00 UTC</time>'),
+        ("utc", 'title="23 Nov 2026, 02:00 UTC">23 Nov 2026, 02:00 UTC</time>'),
+        ("business", 'title="23 Nov 2026, 02:00 UTC">23 Nov 2026, 09:00 WIB</time>'),
+        ("somewhere", 'data-local title="23 Nov 2026, 02:00 UTC">23 Nov 2026, 02:00 UTC</time>'),
+    ],
+)
+async def test_moments_are_in_the_zone_that_was_chosen_and_have_utc_in_their_title(
+    portal, sari_inside, zone, said
+):
+    page = await sari_inside.post("/preferences", zone=zone, next="/settings")
+    assert f'<time datetime="2026-11-23T02:00:00Z" {said}' in page.text
+    chosen = page.text.partition(f'name="zone" value="{zone if zone != "somewhere" else "browser"}" ')[2]
+    assert chosen.startswith('aria-pressed="true"')
+
+
 async def test_the_theme_is_kept(portal):
     browser = portal.browser()
     assert "data-theme" not in (await browser.get("/login")).text

@@ -1,4 +1,4 @@
-"""The front page, and the choice of language and theme that every page carries."""
+"""The front page, and the choice of language and theme that every page carries, and of the zone."""
 
 from litestar import Response, get, post
 
@@ -11,7 +11,7 @@ from admin.web.admission import Access
 from admin.web.forms import read_form
 from admin.web.pages import keep_cookie, page, redirect, safe_path
 from admin.web.parts import PageRequest, parts_of, visitor_in
-from admin.web.visitor import YEAR_S, CookieName, Theme
+from admin.web.visitor import YEAR_S, CookieName, Theme, Zone
 from gateway.plans import service as plans
 from gateway.units import Currency
 
@@ -34,7 +34,7 @@ async def front_page(request: PageRequest) -> Response[str]:
 
 @post("/preferences", access=Access.ANYBODY, back="/")
 async def set_preferences(request: PageRequest) -> Response[str]:
-    """Keep the language or the theme that somebody chose, and go back to where they were."""
+    """Keep the language, the theme or the zone that somebody chose, and go back to where they were."""
     form = await read_form(request, Preferences)
     session = visitor_in(request).session
     if form.language in set(Language):
@@ -44,6 +44,8 @@ async def set_preferences(request: PageRequest) -> Response[str]:
             await changing.set_language(parts.db, session.person, Language(form.language))
     if form.theme in set(Theme):
         keep_cookie(request, CookieName.THEME, form.theme, max_age_s=YEAR_S)
+    if form.zone in set(Zone):
+        keep_cookie(request, CookieName.ZONE, form.zone, max_age_s=YEAR_S)
     return redirect(request, safe_path(form.next, "/"))
 
 

@@ -14,8 +14,9 @@ class FrontPage(msgspec.Struct, frozen=True):
 
 
 class Preferences(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The language or the theme that somebody chose, and where they were."""
+    """The language, the theme or the zone that somebody chose, and where they were."""
 
     language: str = ""
     theme: str = ""
+    zone: str = ""
     next: str = "/"

@@ -186,6 +186,7 @@ async def _settings(
         plan_name=(await plans.get_plan(parts.db, account.plan_id)).name,
         sessions=await sessions.list_sessions(parts.door, parts.db, session.person),
         current=session.session_id,
+        business_zone=parts.settings.time_zone.key,
         recovery_codes_left=await access_store.count_recovery_codes(parts.db, session.person.person_id),
         problem=problem,
     )

@@ -18,6 +18,7 @@ class SettingsPage(msgspec.Struct, frozen=True, kw_only=True):
     sessions: list[Session]
     current: UUID
     recovery_codes_left: int
+    business_zone: str
     problem: Problem | None = None
 
 
