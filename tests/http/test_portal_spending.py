@@ -109,6 +109,7 @@ async def test_a_cap_is_set_shown_and_removed(payer):
     form = (await payer.browser.get("/billing/cap")).text
     assert 'name="amount" type="text" value="50000"' in form
     assert "Rp 50,000" in await payer.read("/limits")
+    assert "0 of 500,000 tokens of this month used" in await payer.read("/playground")
     assert "Your cap is removed." in text_of(await payer.browser.post("/billing/cap/remove"))
     assert await payer.portal.db.fetchval("SELECT count(*) FROM spend_cap") == 0
     assert path_of(await payer.browser.post("/billing/cap/remove")) == "/billing/cap"

@@ -34,6 +34,7 @@ from gateway.accounts.model import Account
 from gateway.clock import month_of
 from gateway.errors import NusagateError
 from gateway.http.error_table import ERRORS
+from gateway.keys import service as keys
 from gateway.plans import service as plans
 from gateway.plans.model import OnDisconnect
 from gateway.quota import service as quota
@@ -175,9 +176,11 @@ async def _receipt(request: PageRequest, request_id: UUID) -> ReceiptView | None
 
 
 async def _month(parts: Parts, account: Account) -> MonthLeft:
-    month = month_of(await quota.now(parts.db))
+    now = await quota.now(parts.db)
+    month = month_of(now)
     counted = await quota.counters(parts.db, account.account_id, [account.account_id], [month])
-    return MonthLeft(counted.get((account.account_id, month), (0, 0))[0], account.limits.monthly_tokens)
+    limit = await keys.month_limit(parts.db, account.account_id, now)
+    return MonthLeft(counted.get((account.account_id, month), (0, 0))[0], limit)
 
 
 async def _models(request: PageRequest) -> list[str]:

@@ -94,13 +94,14 @@ async def _listening(parts: Parts, account: Account, key: ApiKey | None) -> List
         if key
         else []
     )
-    month = month_of(await quota.now(parts.db))
+    now = await quota.now(parts.db)
+    month = month_of(now)
     counted = await quota.counters(parts.db, account.account_id, [account.account_id], [month])
     return Listening(
         key_id=key.key_id if key else None,
         call=calls[0] if calls else None,
         month_used=counted.get((account.account_id, month), (0, 0))[0],
-        month_limit=account.limits.monthly_tokens,
+        month_limit=await keys.month_limit(parts.db, account.account_id, now),
     )
 
 
