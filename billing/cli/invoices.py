@@ -147,6 +147,8 @@ def _shown(found: Statement) -> dict[str, Any]:
             for line in found.corrections
         ],
         "usage, exact": format_amount(found.usage_pico),
+        "paid from credit": format_amount(found.credit_pico),
+        "written off": format_amount(found.written_off_pico),
         "usage, billed": format_minor(found.usage_minor, currency),
         "plan": format_minor(found.plan_minor, currency),
         "total": format_minor(found.total_minor, currency),
