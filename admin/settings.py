@@ -64,7 +64,6 @@ class PortalSettings(msgspec.Struct, frozen=True, kw_only=True):
     gateway_url: str
     session_secrets: Mapping[int, bytes]
     smtp_url: str | None
-    mail_from: str
     time_zone: zoneinfo.ZoneInfo
     free_budget_tokens: int | None
 
@@ -98,7 +97,6 @@ def load_portal_settings(environ: Mapping[str, str]) -> PortalSettings:
         gateway_url=read_url(environ, "NUSAGATE_GATEWAY_URL", base.api_url),
         session_secrets=secrets,
         smtp_url=read_smtp_url(environ, public),
-        mail_from=read_optional(environ, "NUSAGATE_MAIL_FROM") or f"Nusagate <no-reply@{public.hostname}>",
         time_zone=_time_zone(read_optional(environ, "NUSAGATE_TIME_ZONE") or DEFAULT_TIME_ZONE),
         free_budget_tokens=_budget(read_optional(environ, "NUSAGATE_FREE_BUDGET_TOKENS")),
     )

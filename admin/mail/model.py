@@ -21,4 +21,3 @@ class Mail(msgspec.Struct, frozen=True, kw_only=True):
     letter: Letter
     created_at: datetime
     attempts: int
-    sent_at: datetime | None

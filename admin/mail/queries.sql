@@ -8,7 +8,7 @@ UPDATE mail_outbox SET attempts = attempts + 1, due_at = $1::timestamptz + make_
 WHERE mail_id IN (
     SELECT mail_id FROM mail_outbox WHERE sent_at IS NULL AND gave_up_at IS NULL AND due_at <= $1
     ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-RETURNING mail_id, address, subject, body, created_at, attempts, sent_at;
+RETURNING mail_id, address, subject, body, created_at, attempts;
 
 -- mark_sent
 -- A letter is gone; what it said is forgotten, because it held a link.
@@ -20,7 +20,7 @@ UPDATE mail_outbox SET gave_up_at = $2, body = '' WHERE mail_id = $1;
 
 -- list_latest
 -- The latest letters, for the page of `nusagate dev`.
-SELECT mail_id, address, subject, body, created_at, attempts, sent_at FROM mail_outbox ORDER BY created_at DESC LIMIT $1;
+SELECT mail_id, address, subject, body, created_at, attempts FROM mail_outbox ORDER BY created_at DESC LIMIT $1;
 
 -- clear
 -- Forget letters of long ago.

@@ -47,5 +47,4 @@ def _mail(row: Row) -> Mail:
         letter=Letter(row["subject"], row["body"]),
         created_at=row["created_at"],
         attempts=row["attempts"],
-        sent_at=row["sent_at"],
     )

@@ -48,7 +48,6 @@ class CallDetail(msgspec.Struct, frozen=True, kw_only=True):
     end_user: str | None
     plan_id: str
     occurred_at: datetime
-    settled_at: datetime
     counts: TokenCounts
     currency: str
     book_id: str

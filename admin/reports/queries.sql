@@ -89,7 +89,7 @@ SELECT DISTINCT model FROM usage_hourly WHERE account_id = $1 AND hour >= $2 ORD
 
 -- call_detail
 -- One settled request of an account, with all that says how it was counted.
-SELECT request_id, entry_id, key_id, model, endpoint, upstream, end_user, plan_id, occurred_at, settled_at,
+SELECT request_id, entry_id, key_id, model, endpoint, upstream, end_user, plan_id, occurred_at,
     input_text_tokens, input_cached_tokens, input_audio_tokens, output_text_tokens, output_reasoning_tokens,
     output_audio_tokens, currency, book_id, amount_pico, billable, usage_source, usage_flaw, end_reason,
     raw_usage::text AS raw_usage, duration_ms, first_byte_ms

@@ -243,7 +243,7 @@ def test_the_parts_of_a_charge_sum_to_its_amount():
     rates = ModelRates(input_text=300_000_000, output_text=1_500_000_000, input_cached=30_000_000)
     call = CallDetail(
         request_id=uuid7(), entry_id=uuid7(), key_id=None, model="m", endpoint="responses", upstream=None,
-        end_user=None, plan_id="free", occurred_at=NOW, settled_at=NOW, counts=counts, currency="idr",
+        end_user=None, plan_id="free", occurred_at=NOW, counts=counts, currency="idr",
         book_id="idr-1", amount_pico=0, billable=False, usage_source="upstream", usage_flaw=None,
         end_reason="completed", raw_usage=None, duration_ms=1, first_byte_ms=None,
     )  # fmt: skip

@@ -40,7 +40,6 @@ class TokenPage(msgspec.Struct, frozen=True, kw_only=True):
 
     token: str
     problem: Problem | None = None
-    ask: bool = True
 
 
 class LoginForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
