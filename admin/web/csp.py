@@ -15,7 +15,11 @@ class Source(msgspec.Struct, frozen=True):
 
 SOURCES = (
     Source("default-src", "'none'", "what is not listed is refused"),
-    Source("script-src", "'self'", "our own ES modules, htmx and uPlot; no inline script, no eval"),
+    Source(
+        "script-src",
+        "'self'",
+        "our own ES modules, and htmx, uPlot and Swagger UI; no inline script, no eval",
+    ),
     Source("style-src", "'self'", "our own style sheets; no inline style"),
     Source("font-src", "'self'", "the one vendored font"),
     Source(

@@ -66,7 +66,7 @@ def redirect(request: PageRequest, path: str, *, notice: str | None = None) -> R
 
 
 def leave(address: str) -> Response[str]:
-    """Send the visitor on to a page of Stripe's, whose address Stripe gave."""
+    """Send the visitor on to an address: a path of ours, or a page of Stripe's, whose address Stripe gave."""
     response = Response("", status_code=SEE_OTHER, media_type=MediaType.TEXT)
     response.headers["location"] = address
     response.headers["cache-control"] = NO_STORE

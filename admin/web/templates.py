@@ -58,7 +58,7 @@ def _environment(
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        extensions=["jinja2.ext.i18n", "jinja2.ext.do"],
+        extensions=["jinja2.ext.i18n"],
     )
     translator = translator_of(language)
     environment.install_gettext_callables(  # type: ignore[attr-defined]

@@ -16,7 +16,6 @@ from tests.fakes.supervisor import POLL_S, page_of
 EVERY_S = 2
 AGAIN_MAX_S = 20
 ALLOWED = frozenset({"complete", "insufficient_quota", "limits_unavailable"})
-OLD_KEYS_MAX = 10_000
 Trouble: TypeAlias = Callable[[Trial, RedisServer], Awaitable[None]]
 
 

@@ -11,7 +11,6 @@ from tests.crash.scenario import AT_REST_S, Scenario, Trial
 LEFT = frozenset({"complete", "left", "insufficient_quota"})
 MEMORY_MAX_MIB = 64
 HEADERS_MAX_S = 40
-BODY_MAX_S = 15
 SLOW_SOCKETS = 200
 STORM = 20_000
 STORMING = Load(clients=32, leaving=0.2, leave_within_ms=25, output=(4, 30), pace_ms=(0, 1))

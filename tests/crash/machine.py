@@ -23,7 +23,6 @@ SPARE_DESCRIPTORS = 500
 UNFAIR = 2.0
 QUIET_REQUESTS = 400
 CHAT = ("chat", False)
-STATED = frozenset({"complete", "internal_error", "limits_unavailable", "insufficient_quota", "server_error"})
 
 
 def needs_tmpfs() -> str | None:

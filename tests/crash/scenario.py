@@ -19,7 +19,6 @@ STRIKE_SHORT_S = 90
 STRIKE_FULL_S = 600
 SETTLE_S = 70
 REFUSALS = frozenset({"insufficient_quota", "limits_unavailable", "overloaded", "rate_limit_exceeded"})
-CUT = frozenset({"partial", "nothing"})
 FREE_ACCOUNTS = 3
 PAYING_ACCOUNTS = 2
 

@@ -17,7 +17,6 @@ from tests.crash.load import MODEL, Load
 from tests.crash.scenario import AT_REST_S, Scenario, Trial
 from tests.fakes.supervisor import free_port, status_of
 
-ANSWER_MAX_S = 8
 PATH = "/v1/chat/completions"
 STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
 NGINX = """

@@ -57,10 +57,6 @@ async def buys(payer):
     await payer.buys("basic")
 
 
-async def has_a_plan(payer):
-    await payer.has("basic")
-
-
 async def changes_plan(payer):
     await payer.has("basic")
     await payer.browser.post("/billing/plans/standard", step="dearer")

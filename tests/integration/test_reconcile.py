@@ -14,7 +14,6 @@ from tests.plugins.billing import counted, outbox_units, spend_exactly
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 UNIT = STRIPE_MONEY[Currency.IDR].meter_unit_pico
 EVENTS = "/v1/billing/meter_events"
-SUMMARIES = "/v1/billing/meters/*/event_summaries"
 
 
 async def make_unproven(desk, consumer, *, arrived, value=7):

@@ -11,7 +11,6 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 OPERATIONS = (HERE / "operations.txt").read_text().split("\n")
-METHODS = ("get", "post", "delete")
 # Kinds of object that the sandbox answers with; an id may be expanded to these and to nothing else.
 KINDS = {
     "billing.credit_grant",
