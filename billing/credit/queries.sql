@@ -67,6 +67,25 @@ SELECT owner_id FROM credit_account WHERE owner_id > $1 ORDER BY owner_id LIMIT 
 -- Whether a subscription pays for what an account uses.
 SELECT is_subscribed($1);
 
+-- is_shared
+-- Whether a subscription by use began or ended inside a time, so that credit pays for a part of it.
+SELECT EXISTS (
+    SELECT FROM stripe_subscription WHERE account_id = $1 AND metered_item_id IS NOT NULL
+        AND ((started_at > $2 AND started_at < $3) OR (ended_at > $2 AND ended_at < $3)));
+
+-- prepaid_in
+-- What credit pays for of some time: all that is paid by use, without what Stripe bills, which is what was admitted
+-- while there was a subscription by use, and without what was settled before there was credit.
+SELECT COALESCE(sum(e.amount_pico), 0) FROM ledger_entry e
+JOIN account a USING (account_id, currency)
+WHERE e.account_id = $1 AND e.occurred_at >= $2 AND e.occurred_at < $3 AND e.billable
+    AND e.settled_at >= (
+        SELECT min(c.created_at) FROM credit_entry c JOIN credit_account b USING (credit_account_id) WHERE b.owner_id = $1)
+    AND NOT EXISTS (
+        SELECT FROM stripe_subscription s
+        WHERE s.account_id = $1 AND s.metered_item_id IS NOT NULL AND s.status NOT IN ('incomplete', 'incomplete_expired')
+            AND e.occurred_at >= s.started_at AND (s.ended_at IS NULL OR e.occurred_at < s.ended_at));
+
 -- drawn_in
 -- What of a month's usage was paid from credit.
 SELECT drawn_pico + pending_pico FROM credit_usage WHERE account_id = $1 AND period = $2;

@@ -82,7 +82,8 @@ async def _draw(connection: Connection, clock: Clock, account_id: UUID, grace: t
     now = clock.now()
     is_prepaid = not await store.is_subscribed(connection, account_id)
     for month in await store.lock_months(connection, account_id, now):
-        taken = _take_in(month, is_prepaid=is_prepaid)
+        prepaid_pico = await store.prepaid_in(connection, account_id, month.period)
+        taken = _take_in(month, is_prepaid=is_prepaid, prepaid_pico=prepaid_pico)
         if taken.pending_pico and _is_due(taken, now):
             taken = await _write(connection, account_id, taken, now)
         if taken != month:
@@ -90,14 +91,17 @@ async def _draw(connection: Connection, clock: Clock, account_id: UUID, grace: t
     await apply_entitlement_in(connection, clock, account_id, grace)
 
 
-def _take_in(month: MonthOfUse, *, is_prepaid: bool) -> MonthOfUse:
-    """Look at what was used since the last time; what a subscription pays for is looked at and left alone."""
+def _take_in(month: MonthOfUse, *, is_prepaid: bool, prepaid_pico: int | None) -> MonthOfUse:
+    """Look at what was used since the last time; what a subscription pays for is looked at and left alone.
+
+    In a month that both pay for, ``prepaid_pico`` is all of credit's part. What was taken for that and is Stripe's, because
+    we heard of the subscription late, goes back.
+    """
     fresh = month.billable_pico - month.seen_pico
-    return msgspec.structs.replace(
-        month,
-        seen_pico=month.billable_pico,
-        pending_pico=month.pending_pico + (fresh if is_prepaid else 0),
-    )
+    pending = month.pending_pico + (fresh if is_prepaid else 0)
+    if prepaid_pico is not None:
+        pending = prepaid_pico - month.drawn_pico
+    return msgspec.structs.replace(month, seen_pico=month.billable_pico, pending_pico=pending)
 
 
 def _is_due(month: MonthOfUse, now: datetime) -> bool:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from billing.credit.model import CreditCurrencyMismatch, CreditEntry, MonthOfUse, Transfer
-from gateway.clock import Month, month_of, month_start
+from gateway.clock import Month, month_end, month_of, month_start
 from gateway.db.pool import Connection, Db
 from gateway.db.queries import load_queries
 from gateway.ids import uuid7
@@ -13,6 +13,7 @@ from gateway.units import Currency
 
 QUERIES = load_queries("billing.credit")
 RESOLUTION = timedelta(microseconds=1)
+MONTH_TIMEOUT_S = 120
 
 
 def months_around(now: datetime) -> tuple[Month, Month]:
@@ -92,6 +93,17 @@ async def balances_page(db: Db, *, after: UUID, limit: int) -> Sequence[UUID]:
 async def is_subscribed(db: Db, account_id: UUID) -> bool:
     """Tell whether a subscription pays for an account's usage."""
     return bool(await db.fetchval(QUERIES["is_subscribed"], account_id))
+
+
+async def prepaid_in(db: Db, account_id: UUID, period: Month) -> int | None:
+    """Return what credit pays for of a month that it shares with a subscription; ``None`` where it shares none.
+
+    In pico-currency, from the ledger itself: what Stripe bills goes by when a request was admitted, so this does, too.
+    """
+    span = month_start(period), month_end(period)
+    if not await db.fetchval(QUERIES["is_shared"], account_id, *span):
+        return None
+    return int(await db.fetchval(QUERIES["prepaid_in"], account_id, *span, timeout=MONTH_TIMEOUT_S))
 
 
 async def drawn_in(db: Db, account_id: UUID, period: Month) -> int:

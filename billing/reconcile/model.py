@@ -46,7 +46,10 @@ class Kind(StrEnum):
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """What is compared: a customer's usage in one currency, from ``start`` to before ``end``."""
+    """What is compared: a customer's usage in one currency, from ``start`` to before ``end``.
+
+    An invoice's first month may begin inside an hour, and batches are hours or, where it does, the parts of that one.
+    """
 
     account_id: UUID
     currency: Currency
@@ -54,6 +57,11 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     source: Source
     start: datetime
     end: datetime
+
+    @property
+    def first_hour(self) -> datetime:
+        """Return the hour in which it begins."""
+        return self.start.replace(minute=0, second=0, microsecond=0)
 
 
 class Doubtful(msgspec.Struct, frozen=True):

@@ -31,6 +31,7 @@ SELECT DISTINCT window_start FROM (
 -- Keep everybody else from the batches of a place.
 SELECT batch_id FROM stripe_batch
 WHERE account_id = $1 AND currency = $2 AND customer_id = $3 AND window_start >= $4 AND window_start < $5
+    AND event_at >= $6
 ORDER BY batch_id FOR UPDATE;
 
 -- books
@@ -39,18 +40,18 @@ ORDER BY batch_id FOR UPDATE;
 SELECT (COALESCE(sum(value) FILTER (WHERE state IN ('accepted', 'confirmed')), 0) + (
         SELECT COALESCE(sum(c.units), 0) FROM stripe_correction c
         WHERE c.account_id = $1 AND c.currency = $2 AND c.customer_id = $3 AND c.window_start >= $4 AND c.window_start < $5
-            AND c.way = 'credit' AND c.state = 'done' AND $6 IN ('invoice', c.source)))::bigint AS accepted,
+            AND c.way = 'credit' AND c.state = 'done' AND $7 IN ('invoice', c.source)))::bigint AS accepted,
     COALESCE(bool_or(state = 'sending' OR (state = 'waiting' AND first_attempt_at IS NOT NULL)), false) AS busy,
     max(GREATEST(last_attempt_at, accepted_at)) AS changed_at,
     COALESCE(json_agg(json_build_array(batch_id, value, event_at) ORDER BY batch_id) FILTER (WHERE state = 'unproven'), '[]')
         AS doubtful
 FROM stripe_batch
-WHERE account_id = $1 AND currency = $2 AND customer_id = $3 AND window_start >= $4 AND window_start < $5;
+WHERE account_id = $1 AND currency = $2 AND customer_id = $3 AND window_start >= $4 AND window_start < $5 AND event_at >= $6;
 
 -- confirm
 -- Stripe's own sum contains these.
-UPDATE stripe_batch SET state = 'confirmed', confirmed_at = $6
-WHERE account_id = $1 AND currency = $2 AND customer_id = $3 AND window_start >= $4 AND window_start < $5
+UPDATE stripe_batch SET state = 'confirmed', confirmed_at = $7
+WHERE account_id = $1 AND currency = $2 AND customer_id = $3 AND window_start >= $4 AND window_start < $5 AND event_at >= $6
     AND state = 'accepted';
 
 -- note_finding

@@ -156,8 +156,7 @@ async def compare_lines(
             currency=line.currency,
             customer_id=line.customer_id,
             source=Source.INVOICE,
-            # Hours, because batches are hours; nothing is billable before the subscription began.
-            start=line.start.replace(minute=0, second=0, microsecond=0),
+            start=line.start,
             end=line.end,
         )
         await compare(db, clock, place, line.quantity, report)

@@ -41,7 +41,7 @@ async def open_hours(db: Db, compared: Compared) -> list[datetime]:
 
 async def read_books(db: Db, place: Place) -> Books:
     """Read our side of a place."""
-    row = await db.fetchrow(QUERIES["books"], *_where(place), place.source)
+    row = await db.fetchrow(QUERIES["books"], *_where(place), place.start, place.source)
     assert row is not None
     doubtful = tuple(Doubtful(*one) for one in DOUBTFUL.decode(row["doubtful"]))
     return Books(accepted=row["accepted"], doubtful=doubtful, busy=row["busy"], changed_at=row["changed_at"])
@@ -49,13 +49,13 @@ async def read_books(db: Db, place: Place) -> Books:
 
 async def lock_books(connection: Connection, place: Place) -> Books:
     """Read our side of a place and keep it as it is until the transaction ends."""
-    await connection.execute(QUERIES["lock_place"], *_where(place))
+    await connection.execute(QUERIES["lock_place"], *_where(place), place.start)
     return await read_books(connection, place)
 
 
 async def confirm(db: Db, place: Place, now: datetime) -> None:
     """Say that Stripe's own sum contains what it accepted."""
-    await db.execute(QUERIES["confirm"], *_where(place), now)
+    await db.execute(QUERIES["confirm"], *_where(place), place.start, now)
 
 
 async def note_finding(
@@ -70,7 +70,7 @@ async def note_finding(
         place.customer_id,
         place.source,
         kind,
-        place.start,
+        place.first_hour,
         expected,
         found,
         now,
@@ -86,7 +86,7 @@ async def resolve_finding(db: Db, place: Place, *, resolution: str, now: datetim
         place.currency,
         place.customer_id,
         place.source,
-        place.start,
+        place.first_hour,
         now,
         resolution,
     )
@@ -124,4 +124,4 @@ def _compared(row: Row) -> Compared:
 
 
 def _where(place: Place) -> tuple[UUID, Currency, str, datetime, datetime]:
-    return place.account_id, place.currency, place.customer_id, place.start, place.end
+    return place.account_id, place.currency, place.customer_id, place.first_hour, place.end

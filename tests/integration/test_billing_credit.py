@@ -10,7 +10,13 @@ from billing.caps import service as caps
 from billing.credit import service, store
 from billing.credit.model import CreditCurrencyMismatch, NoCredit, Side, Transfer
 from billing.credit.topups import start_top_up
+from billing.invoices import closing
+from billing.invoices.model import MonthState
 from billing.invoices.statements import statement_of
+from billing.reconcile.service import Reconciler
+from billing.sync import service as sync
+from billing.sync import worker
+from billing.sync.sender import Sender
 from gateway.accounts import service as accounts
 from gateway.accounts.model import AccountNotFound
 from gateway.errors import InvalidValue
@@ -18,9 +24,12 @@ from gateway.ids import uuid7
 from gateway.quota.model import InsufficientQuota
 from gateway.units import Currency
 from tests.integration.test_billing_caps import DECEMBER, OUTPUT_PICO, Till, end_somehow
-from tests.plugins.shop import URLS
+from tests.plugins.billing import broken_invariants
+from tests.plugins.shop import GOOD, URLS
 
 RUPIAH = 10**12
+TEN = datetime(2026, 11, 23, 10, tzinfo=UTC)
+STRADDLES = 29
 GRACE = timedelta(days=7)
 
 
@@ -283,8 +292,10 @@ async def test_while_a_subscription_pays_credit_is_left_alone(shop, sari, pepper
     await till.settle(await till.admit(output_tokens=1_000))
     await draw(till)
     prepaid = await till.spent()
+    shop.move(seconds=1)
     await shop.subscribed(sari, "payg")
     await caps.keep_caps(shop.db, shop.clock)
+    shop.move(seconds=1)
     till = Till(shop.db, shop.clock, peppers, sari)
     assert (await till.keys.authenticate(sari.api_key)).month_limit(shop.clock.now()) > 10**12
     await till.settle(await till.admit(output_tokens=3_000))
@@ -296,3 +307,53 @@ async def test_while_a_subscription_pays_credit_is_left_alone(shop, sari, pepper
     assert statement.usage_pico == await till.spent()
     assert (await statement_of(shop.db, sari.account_id, "2026-9")).period == "2026-09"
     await till.meter.close()
+
+
+async def test_a_month_that_credit_and_a_subscription_share_is_paid_once_to_the_minor_unit(
+    shop, sari, peppers
+):
+    async def use(*, minute, hold=None):
+        """Be served at a minute past ten; return what is held until it ends."""
+        shop.move_to(TEN + timedelta(minutes=minute))
+        till = Till(shop.db, shop.clock, peppers, sari)
+        held = hold or await till.admit(output_tokens=1_000)
+        if hold or minute != STRADDLES:
+            await till.settle(held)
+        await till.meter.close()
+        return held
+
+    async def carry():
+        await draw(shop)
+        await worker.run(shop.db, shop.clock, sender, cutoff=sync.closed_before(shop.clock.now(), 300))
+        shop.move(minutes=16)
+        await Reconciler(shop.db, shop.clock, shop.stripe, max_reads=1_000).run(everybody=True)
+
+    sender = Sender(shop.db, shop.clock, shop.stripe, shop.settings)
+    shop.move_to(TEN)
+    shop.sandbox.submit(await top_up(shop, sari, 5_000_000), action="pay", card=GOOD)
+    await shop.catch_up()
+    await use(minute=5)
+    straddling = await use(minute=STRADDLES)
+    shop.move_to(TEN + timedelta(minutes=30))
+    await shop.buy(sari, "payg")
+    # Stripe's event has not come yet, so this is taken for prepaid at first.
+    await use(minute=31)
+    await draw(shop)
+    await shop.catch_up()
+    await use(minute=40)
+    await use(minute=41, hold=straddling)
+    shop.move_to(TEN + timedelta(minutes=70))
+    await carry()
+    shop.move_to(DECEMBER + timedelta(minutes=6))
+    await carry()
+    shop.move_to(DECEMBER + timedelta(hours=1))
+    await shop.catch_up()
+    statement = await statement_of(shop.db, sari.account_id, "2026-11")
+    assert statement.credit_pico * 2 == statement.usage_pico > 0
+    assert statement.stripe_usage_minor == statement.usage_minor > 0
+    assert (
+        await store.left(shop.db, sari.account_id, shop.clock.now())
+        == 50_000 * RUPIAH - statement.credit_pico
+    )
+    assert (await closing.advance(shop.db, shop.clock, "2026-11")).state is MonthState.CLOSED
+    assert await broken_invariants(shop.db) == []

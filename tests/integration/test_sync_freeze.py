@@ -149,6 +149,36 @@ async def test_an_account_without_a_customer_waits(seeded, clock, consumer):
     assert status.oldest_unsent_at == TEN
 
 
+async def test_an_hour_in_which_a_subscription_by_use_began_is_two_batches(seeded, clock, consumer):
+    for minute in (5, 29, 30, 45):
+        await spend_exactly(seeded, consumer, TEN + timedelta(minutes=minute), 7 * MILLI_RUPIAH // 2)
+    await spend_exactly(seeded, consumer, TEN - HOUR, MILLI_RUPIAH)
+    await subscription(seeded, consumer, TEN + timedelta(minutes=30), metered_item="si_use")
+    await subscription(seeded, consumer, TEN - timedelta(minutes=59), metered_item=None)
+    await freeze(seeded, clock)
+    rows = [(row["event_at"], row["value"], row["entries"]) for row in await batches(seeded)]
+    assert sorted(rows) == [
+        (TEN - HOUR, 1, 1),
+        (TEN + timedelta(minutes=5), 7, 2),
+        (TEN + timedelta(minutes=30), 7, 2),
+    ]
+    assert {row["window_start"] for row in await batches(seeded)} == {TEN - HOUR, TEN}
+    await spend_exactly(seeded, consumer, TEN + timedelta(minutes=29, seconds=59.9), MILLI_RUPIAH)
+    await freeze(seeded, clock)
+    late = (await batches(seeded))[-1]
+    assert (late["event_at"], late["value"]) == (TEN + timedelta(minutes=29, seconds=59), 1)
+    await assert_proved(seeded)
+
+
+async def subscription(db, customer, began_at, *, metered_item):
+    await db.execute(
+        "INSERT INTO stripe_subscription (subscription_id, account_id, customer_id, status, plan_id, metered_item_id,"
+        " started_at, period_start, period_end, asked_at)"
+        " VALUES ($4, $1, $2, 'active', 'payg', $5, $3, $3, $3, $3)",
+        customer.account_id, customer.customer_id, began_at, f"sub_{began_at}", metered_item,
+    )  # fmt: skip
+
+
 async def test_each_currency_has_its_unit_and_its_meter(seeded, clock, stripe, consumer):
     budi = await pay_by_use(seeded, clock, stripe, "budi@example.com", Currency.USD)
     await spend(seeded, [consumer.account_id, budi.account_id], [TEN, TEN + HOUR], entries=50)
