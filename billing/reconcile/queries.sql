@@ -80,6 +80,10 @@ ON CONFLICT (account_id) DO UPDATE SET compared_at = EXCLUDED.compared_at;
 -- Whose customer this is, or was: batches remember customers that were replaced.
 SELECT account_id FROM stripe_customer WHERE customer_id = $1;
 
+-- usage_prices
+-- The prices that bill usage.
+SELECT price_id FROM stripe_price WHERE kind = 'metered';
+
 -- list_findings
 -- Differences, newest first; only open ones if asked.
 SELECT finding_id, account_id, currency, customer_id, source, kind, window_start, expected, found, first_seen_at,

@@ -35,7 +35,6 @@ from gateway.db.pool import Db, Pool
 from gateway.runtime import metrics
 from gateway.runtime.failpoints import failpoint
 from gateway.runtime.logging import get_logger
-from gateway.units import Currency
 
 log = get_logger("reconcile")
 
@@ -78,7 +77,7 @@ class Reconciler:
         """Compare who is suspicious and whose turn it is, or everybody with something to prove."""
         meter_ids = await meters.find_meters(self._stripe)
         self.report.reads += 1
-        await self._drafts(meter_ids)
+        await self._drafts()
         for compared in await self._customers(everybody=everybody):
             meter_id = meter_ids.get(compared.currency)
             if meter_id is not None and not await self._customer(compared, meter_id):
@@ -128,12 +127,9 @@ class Reconciler:
                 )
                 await compare(self._db, self._clock, place, sums.get(hour, 0), self.report)
 
-    async def _drafts(self, meter_ids: Mapping[Currency, str]) -> None:
+    async def _drafts(self) -> None:
         """Compare draft invoices, which is when usage can still be put right."""
-        prices: set[str] = set()
-        for meter_id in meter_ids.values():
-            prices |= await invoices.metered_prices(self._stripe, meter_id)
-            self.report.reads += 1
+        prices = await store.usage_prices(self._db)
         if not prices:
             return
         self.report.reads += 1

@@ -103,6 +103,11 @@ async def customer_account(db: Db, customer_id: str) -> UUID | None:
     return found
 
 
+async def usage_prices(db: Db) -> frozenset[str]:
+    """Read which of our prices bill usage; Stripe need not be asked for what we made there."""
+    return frozenset(row["price_id"] for row in await db.fetch(QUERIES["usage_prices"]))
+
+
 async def list_findings(db: Db, *, open_only: bool, limit: int) -> list[Finding]:
     """Read differences, newest first."""
     rows = await db.fetch(QUERIES["list_findings"], limit, open_only)

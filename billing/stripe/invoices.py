@@ -27,16 +27,6 @@ class MeteredLine(msgspec.Struct, frozen=True, kw_only=True):
     quantity: int
 
 
-async def metered_prices(client: Stripe, meter_id: str) -> set[str]:
-    """Return the ids of all prices of a meter. One read."""
-    page = await client.read(
-        lambda sdk: sdk.v1.prices.list_async(
-            {"type": "recurring", "recurring": {"usage_type": "metered", "meter": meter_id}, "limit": PAGE}
-        )
-    )
-    return {price.id for price in page.data if price.recurring and price.recurring.meter == meter_id}
-
-
 async def draft_lines(client: Stripe, prices: Collection[str], *, pages: int) -> list[MeteredLine]:
     """Read the metered lines of draft invoices, at most ``pages`` reads of 100 invoices each."""
     found: list[MeteredLine] = []

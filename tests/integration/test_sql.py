@@ -19,7 +19,7 @@ COLD = re.compile(r"^verify_|^export$|^usage_by_model_since$|^repriced|^correct$
 
 # These have few rows however many requests come, so a scan of them is the best plan.
 SMALL_TABLES = frozenset(
-    {"plan", "plan_price", "price_book", "price_rate", "schema_migration", "usage_closed"}
+    {"plan", "plan_price", "price_book", "price_rate", "schema_migration", "stripe_price", "usage_closed"}
 )
 
 
