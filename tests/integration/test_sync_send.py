@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
+from billing.customers import service as customers
 from billing.jobs import StripeWork
 from billing.settings import StripeLimits
 from billing.stripe.client import Stripe
@@ -13,6 +14,7 @@ from billing.stripe.money import STRIPE_MONEY
 from billing.sync import service, store, worker
 from billing.sync.model import BatchNotFound, BatchNotRetryable, BatchState, Verdict
 from billing.sync.sender import Sender
+from gateway.accounts import service as accounts
 from gateway.audit import service as audit
 from gateway.ids import uuid7
 from gateway.runtime import metrics
@@ -171,6 +173,19 @@ async def test_an_account_whose_customer_is_gone_is_parked_until_it_has_another(
     assert await seeded.fetchval("SELECT count(*) FROM stripe_batch WHERE generation = 2") == 2
     assert await seeded.fetchval("SELECT count(*) FROM stripe_batch_decision") == 2
     assert all(check.ok for check in await service.verify(seeded))
+
+
+async def test_an_account_that_a_wrong_key_parked_is_given_its_customer_back(
+    seeded, clock, sandbox, sync, *, stripe, consumer
+):
+    await spend_exactly(seeded, consumer, TEN, 7 * UNIT)
+    await service.freeze_due(seeded, clock, service.closed_before(clock.now(), 300))
+    await customers.park(seeded, clock, consumer.customer_id, reason="stripe_no_customer")
+    assert (await sync()).accepted == 0
+    account = await accounts.get(seeded, consumer.account_id)
+    await customers.remap(seeded, clock, stripe, account, customer_id=consumer.customer_id)
+    assert (await sync()).accepted == 1
+    assert counted(sandbox, consumer) == 7
 
 
 async def test_what_the_old_customer_may_have_is_not_sent_to_the_new_one(
