@@ -6,8 +6,9 @@ from uuid import UUID
 import msgspec
 import rich_click as click
 
+from billing.cli.parameters import reason_text
 from billing.invoices import closing, store
-from billing.invoices.model import Invoice
+from billing.invoices.model import BilledUsage, Invoice
 from billing.invoices.statement import Statement
 from billing.invoices.statement_csv import format_minor, rate_text, statement_csv
 from billing.invoices.statement_page import statement_page
@@ -18,7 +19,7 @@ from gateway.cli.parameters import MONTH_TYPE, account_option
 from gateway.cli.session import CLOCK, connected, transacted
 from gateway.clock import Month, month_of
 from gateway.db.pool import Connection
-from gateway.units import Currency, format_amount
+from gateway.units import AmountPico, Currency, format_amount
 
 SHOWN_DEFAULT = 50
 SHOWN_MAX = 1_000
@@ -91,13 +92,32 @@ def list_periods(*, limit: int, as_json: bool) -> None:
 
 @period.command("close", epilog="Example: nusagate period close 2026-11 --json")
 @click.argument("month", metavar="YYYY-MM", type=MONTH_TYPE)
+@click.option(
+    "--accept",
+    "accepted",
+    type=click.UUID,
+    multiple=True,
+    help="An account whose invoices differ from its usage for good; again for each.",
+)
+@click.option("--reason", help="Why that is accepted, and what was done about it; it is kept.")
 @json_option
-def close(*, month: Month, as_json: bool) -> int:
+def close(*, month: Month, accepted: tuple[UUID, ...], reason: str | None, as_json: bool) -> int:
     """Let a month move on as far as it can; exit status 1 while it is not closed, and what is in the way."""
+    why = reason_text(reason or "") if accepted else None
 
     async def work(db: Connection) -> closing.Standing:
         before = await store.lock_period(db, month, CLOCK.now())
-        standing = await closing.advance_in(db, CLOCK, month)
+        for account_id in accepted:
+            found = await closing.accept(db, CLOCK, month, account_id)
+            await keep(
+                db,
+                "period:accept",
+                account_id=account_id,
+                object_id=month,
+                reason=why,
+                before=_difference(found),
+            )
+        standing = await closing.advance_in(db, CLOCK, month, accepted)
         if standing.state is not before:
             await keep(
                 db, "period:close", object_id=month, before={"state": before}, after={"state": standing.state}
@@ -107,6 +127,13 @@ def close(*, month: Month, as_json: bool) -> int:
     found = transacted(work)
     emit(msgspec.to_builtins(found), as_json=as_json)
     return 1 if found.obstacles else 0
+
+
+def _difference(found: BilledUsage) -> dict[str, str]:
+    return {
+        "used": format_amount(AmountPico(found.amount_pico)),
+        "billed": format_minor(found.billed_minor, found.currency),
+    }
 
 
 def _row(one: Invoice) -> dict[str, Any]:

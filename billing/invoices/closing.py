@@ -5,12 +5,14 @@ belongs to the month in which it is put right.
 """
 
 import hashlib
-from datetime import datetime
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from uuid import UUID
 
 import msgspec
 
 from billing.invoices import store
-from billing.invoices.model import MonthState, Obstacle
+from billing.invoices.model import BilledUsage, MonthState, NothingToAccept, Obstacle
 from billing.invoices.statement import to_minor
 from gateway.clock import Clock, Month, month_end, month_of, month_start
 from gateway.db.pool import Connection, Pool
@@ -18,7 +20,9 @@ from gateway.runtime.logging import get_logger
 
 log = get_logger("closing")
 
-SHOWN = 5
+SHOWN = 20
+FINAL_AFTER = timedelta(days=3)
+"""The longest grace of an invoice that Stripe offers."""
 DETAILS = {
     "unbatched": "entries are not in a batch yet; `nusagate sync status` shows why",
     "unconfirmed": "batches are not proved by Stripe's sums; `nusagate reconcile run` compares them",
@@ -41,16 +45,34 @@ async def advance(db: Pool, clock: Clock, period: Month) -> Standing:
         return await advance_in(connection, clock, period)
 
 
-async def advance_in(connection: Connection, clock: Clock, period: Month) -> Standing:
-    """Do the same in a transaction of the caller's."""
+async def advance_in(
+    connection: Connection, clock: Clock, period: Month, accepted: Collection[UUID] = ()
+) -> Standing:
+    """Do the same in a transaction of the caller's; accounts that are ``accepted`` may be billed something else."""
     state = await store.lock_period(connection, period, clock.now())
     while state is not MonthState.CLOSED:
-        obstacles = await _obstacles(connection, period, state, clock.now())
+        obstacles = await _obstacles(connection, period, state, clock.now(), accepted)
         if obstacles:
             return Standing(period=period, state=state, obstacles=tuple(obstacles))
         state = await _step(connection, period, state, clock.now())
         log.info("month moves on", period=period, state=state.value)
     return Standing(period=period, state=state, obstacles=())
+
+
+async def accept(connection: Connection, clock: Clock, period: Month, account_id: UUID) -> BilledUsage:
+    """Let an operator take over what an account's invoices lack or have too much, and close the month's findings on them.
+
+    Returns what was used and what is billed. ``NothingToAccept`` where they agree, or may still come to agree. The caller
+    holds the transaction.
+    """
+    start, end = month_start(period), month_end(period)
+    if clock.now() < end + FINAL_AFTER or await store.count_between(connection, "drafts", start, end):
+        raise NothingToAccept("Invoices of the month may be drafts, and what comes in time is put on them.")
+    for row in await store.billed_usage(connection, period, start, end):
+        if row.account_id == account_id and _differs(row):
+            await store.accept_findings(connection, account_id, start, end, clock.now())
+            return row
+    raise NothingToAccept(f"The account {account_id} is billed what it used in {period}.", param="accept")
 
 
 async def advance_all(db: Pool, clock: Clock) -> list[Standing]:
@@ -69,7 +91,7 @@ async def advance_all(db: Pool, clock: Clock) -> list[Standing]:
 
 
 async def _obstacles(
-    connection: Connection, period: Month, state: MonthState, now: datetime
+    connection: Connection, period: Month, state: MonthState, now: datetime, accepted: Collection[UUID]
 ) -> list[Obstacle]:
     """Name what stands in the way of the next step."""
     start, end = month_start(period), month_end(period)
@@ -82,7 +104,7 @@ async def _obstacles(
             found.insert(0, Obstacle(code="open_requests", count=waiting, detail="requests have not ended"))
         return found
     found = await _counted(connection, ("drafts",), start, end)
-    return found + await _unbilled(connection, period, start, end)
+    return found + await _unbilled(connection, period, start, end, accepted)
 
 
 async def _counted(
@@ -96,12 +118,14 @@ async def _counted(
     return found
 
 
-async def _unbilled(connection: Connection, period: Month, start: datetime, end: datetime) -> list[Obstacle]:
+async def _unbilled(
+    connection: Connection, period: Month, start: datetime, end: datetime, accepted: Collection[UUID]
+) -> list[Obstacle]:
     """Find accounts whose invoices do not bill what the ledger says, to the minor unit."""
     differing = [
         row
         for row in await store.billed_usage(connection, period, start, end)
-        if to_minor(row.amount_pico, row.currency) != row.billed_minor
+        if row.account_id not in accepted and _differs(row)
     ]
     if not differing:
         return []
@@ -111,6 +135,10 @@ async def _unbilled(connection: Connection, period: Month, start: datetime, end:
             code="unbilled", count=len(differing), detail=f"accounts are not billed what they used: {named}"
         )
     ]
+
+
+def _differs(row: BilledUsage) -> bool:
+    return to_minor(row.amount_pico, row.currency) != row.billed_minor
 
 
 async def _step(connection: Connection, period: Month, state: MonthState, now: datetime) -> MonthState:

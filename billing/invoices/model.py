@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 
 from gateway.clock import Month
+from gateway.errors import NusagateError
 from gateway.units import Currency
 
 
@@ -81,6 +82,12 @@ class BilledUsage(msgspec.Struct, frozen=True, kw_only=True):
     currency: Currency
     amount_pico: int
     billed_minor: int
+
+
+class NothingToAccept(NusagateError):
+    """There is no difference of this account in the month, or not yet."""
+
+    code = "nothing_to_accept"
 
 
 class PeriodTotal(msgspec.Struct, frozen=True, kw_only=True):

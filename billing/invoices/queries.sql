@@ -123,6 +123,11 @@ WHERE window_start >= $1 AND window_start < $2 AND state NOT IN ('confirmed', 'e
 -- Differences in a month that nobody has resolved.
 SELECT count(*) FROM reconcile_finding WHERE resolved_at IS NULL AND window_start >= $1 AND window_start < $2;
 
+-- accept_findings
+-- Differences on an account's invoices of a month that an operator has accepted, with the month.
+UPDATE reconcile_finding SET resolved_at = $4, resolution = 'accepted'
+WHERE account_id = $1 AND window_start >= $2 AND window_start < $3 AND source = 'invoice' AND resolved_at IS NULL;
+
 -- count_drafts
 -- Invoices with usage of a month that are not final.
 SELECT count(*) FROM stripe_invoice i

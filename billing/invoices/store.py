@@ -157,6 +157,11 @@ async def billed_usage(db: Db, period: Month, start: datetime, end: datetime) ->
     ]
 
 
+async def accept_findings(db: Db, account_id: UUID, start: datetime, end: datetime, now: datetime) -> None:
+    """Close what comparisons found on an account's invoices of [start, end): an operator has accepted it."""
+    await db.execute(QUERIES["accept_findings"], account_id, start, end, now)
+
+
 async def written_off_in(db: Db, account_id: UUID, currency: Currency, start: datetime, end: datetime) -> int:
     """Return what of a month's usage was written off, in pico-currency."""
     units = await db.fetchval(QUERIES["written_off_in"], account_id, currency, start, end)

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from billing.invoices import closing, store
-from billing.invoices.model import MonthState
+from billing.invoices.model import MonthState, NothingToAccept
 from billing.invoices.statement_csv import statement_csv
 from billing.invoices.statement_page import statement_page
 from billing.invoices.statements import statement_of
@@ -277,6 +277,39 @@ async def test_usage_that_stripe_never_billed_keeps_its_month_from_closing(shop,
     found = await closing.advance(shop.db, shop.clock, NOVEMBER)
     assert (found.state, found.obstacles[-1].code) == (MonthState.RECONCILED, "unbilled")
     assert str(sari.account_id) in found.obstacles[-1].detail
+
+
+async def test_what_no_invoice_will_ever_bill_is_accepted_by_an_operator(shop, carry, sari, budi):
+    for person in (sari, budi):
+        await shop.subscribed(person, "payg")
+        await shop.subscriptions.cancel(person.account_id)
+    shop.move_to(DECEMBER + SETTLED)
+    await spend(shop.db, [budi.account_id], HOURS, entries=9)
+    await carry()
+    with pytest.raises(NothingToAccept, match="drafts"):
+        await accepted(shop, sari)
+    shop.move_to(DECEMBER + timedelta(days=3))
+    await shop.catch_up()
+    await spend(shop.db, [sari.account_id], HOURS, entries=9)
+    await carry()
+    with pytest.raises(NothingToAccept, match="is billed what it used"):
+        await accepted(shop, budi)
+    assert (await closing.advance(shop.db, shop.clock, NOVEMBER)).obstacles[-1].count == 1
+    await shop.db.execute(
+        "INSERT INTO reconcile_finding SELECT gen_random_uuid(), account_id, currency, customer_id, 'invoice', 'missing',"
+        " '2026-11-23T02:00:00Z', value, 0, frozen_at, frozen_at, NULL, NULL FROM stripe_batch WHERE account_id = $1 LIMIT 1",
+        sari.account_id,
+    )
+    found, standing = await accepted(shop, sari)
+    assert (found.amount_pico, found.billed_minor) == (await ledger_sum(shop.db, sari), 0)
+    assert standing.state is MonthState.CLOSED
+    assert await shop.db.fetchval("SELECT resolution FROM reconcile_finding") == "accepted"
+
+
+async def accepted(shop, person):
+    async with shop.db.acquire() as connection, connection.transaction():
+        found = await closing.accept(connection, shop.clock, NOVEMBER, person.account_id)
+        return found, await closing.advance_in(connection, shop.clock, NOVEMBER, [person.account_id])
 
 
 async def test_every_month_that_is_over_is_looked_at(shop, carry, sari):

@@ -91,6 +91,10 @@ def test_months_are_closed_or_say_what_is_in_the_way(cli):
     assert cli("period", "close", "2020-01", "--json")["state"] == "closed"
     open_ = cli("period", "close", "2099-01", "--json", status=1)
     assert (open_["state"], open_["obstacles"][0]["code"]) == ("open", "not_over")
+    nobody = "0198c0de-0000-7000-8000-000000000000"
+    assert "--reason" in cli("period", "close", "2099-01", "--accept", nobody, status=1)
+    why = ("--accept", nobody, "--reason", "billed by hand")
+    assert "may be drafts" in cli("period", "close", "2099-01", *why, status=1)
     assert [month["period"] for month in cli("period", "list", "--json")["periods"]] == ["2099-01", "2020-01"]
 
 
