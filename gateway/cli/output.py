@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -9,6 +10,8 @@ import rich_click as click
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from gateway.clock import format_utc
 
 ABSENT = "-"
 PIPE_WIDTH = 240
@@ -48,6 +51,8 @@ def _render(value: Any) -> RenderableType:
         return Text(", ".join(map(str, value)) or ABSENT)
     if isinstance(value, int) and not isinstance(value, bool):
         return Text(f"{value:,}")
+    if isinstance(value, datetime):
+        return Text(format_utc(value))
     return Text(ABSENT if value is None else str(value))
 
 

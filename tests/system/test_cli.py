@@ -1,6 +1,7 @@
 """The command line: one JSON document with ``--json``, something friendly without, one clear sentence when it fails."""
 
 import json
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -222,6 +223,8 @@ def test_a_rotated_and_a_revoked_key_stay_listed(cli, account):
         ("key:create", first["key_id"]),
     ]
     assert [event["after"]["grace_s"] for event in kept[1:3]] == [0, 3600]
+    table = cli("audit", "list", "--account", account["account_id"])
+    assert re.search(r"^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ +cli:\S+ +key:revoke ", table, re.MULTILINE)
 
 
 # ------------------------------------------------------------------ plans and prices
