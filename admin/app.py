@@ -33,6 +33,7 @@ from gateway.errors import NusagateError
 from gateway.http.reading import Receive, Scope
 from gateway.ids import request_label, uuid7
 from gateway.proxy.downstream import Send
+from gateway.runtime import metrics
 from gateway.runtime.health import readiness
 from gateway.runtime.logging import configure_logging, get_logger
 from gateway.runtime.serve import spare_the_collector
@@ -84,6 +85,12 @@ async def robots() -> str:
 async def healthz() -> str:
     """Say that the process lives."""
     return "ok"
+
+
+@get("/metrics", access=Access.ASSET)
+async def get_metrics() -> Response[bytes]:
+    """Expose all metrics in the Prometheus text format: webhooks that came in, and reads of Stripe."""
+    return Response(metrics.exposition(), media_type=metrics.MEDIA_TYPE)
 
 
 @get("/readyz", access=Access.ASSET)
@@ -159,7 +166,14 @@ class AdminApp:
         )
         groups = {**GROUPS, **(DEV_GROUPS if settings.mail_on_page else {})}
         self.framework = Litestar(
-            [get_asset, robots, healthz, readyz, *(route for routes in groups.values() for route in routes)],
+            [
+                get_asset,
+                robots,
+                healthz,
+                get_metrics,
+                readyz,
+                *(route for routes in groups.values() for route in routes),
+            ],
             guards=[admit],
             exception_handlers={Exception: answer_error},
             openapi_config=None,

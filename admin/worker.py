@@ -39,7 +39,7 @@ class WorkerApp:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["path"] == "/metrics":
-            await _reply(send, 200, "text/plain; version=0.0.4; charset=utf-8", metrics.exposition())
+            await _reply(send, 200, metrics.MEDIA_TYPE, metrics.exposition())
         elif scope["path"] == "/healthz":
             await _reply(send, 200, "text/plain", b"ok")
         elif scope["path"] == "/readyz":

@@ -219,7 +219,7 @@ async def readyz(request: Caller) -> Response[bytes]:
 @get("/metrics")
 async def get_metrics() -> Response[bytes]:
     """Expose all metrics in the Prometheus text format."""
-    return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(metrics.exposition(), media_type=metrics.MEDIA_TYPE)
 
 
 @get("/openapi.json")

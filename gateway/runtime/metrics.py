@@ -21,6 +21,9 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
+MEDIA_TYPE = "text/plain; version=0.0.4"
+"""Of the exposition; the framework adds the charset by itself."""
+
 REGISTRY = CollectorRegistry()
 
 requests_total = Counter(
@@ -99,7 +102,10 @@ spool_files = Gauge(
     "nusagate_spool_files", "Files of the local spool.", registry=REGISTRY, multiprocess_mode="max"
 )
 database_up = Gauge(
-    "nusagate_database_up", "Whether Postgres answers.", registry=REGISTRY, multiprocess_mode="min"
+    "nusagate_database_up",
+    "Whether Postgres answers a gateway; 0 of the other processes.",
+    registry=REGISTRY,
+    multiprocess_mode="min",
 )
 sweeps_total = Counter("nusagate_sweeps_total", "Abandoned requests resolved.", registry=REGISTRY)
 job_runs_total = Counter(

@@ -14,6 +14,7 @@ from admin.app import AdminApp
 from admin.portal.docs.library import WRITTEN
 from admin.web.admission import Access
 from gateway.keys import service as keys
+from gateway.runtime import metrics
 from tests.plugins.portal import ORIGIN, PASSWORD, Portal, path_of, portal_settings, text_of, token_of
 
 SARI, BUDI = "sari@example.com", "budi@example.com"
@@ -68,7 +69,7 @@ def test_the_routes_that_need_no_login_are_exactly_these():
     }  # fmt: skip
     assets = {f"{method} {path}" for method, path, access in ROUTES if access is Access.ASSET}
     assert assets == {
-        "GET /static/{name:path}", "GET /robots.txt", "GET /healthz", "GET /readyz", "GET /docs/openapi.json", "GET /llms.txt",
+        "GET /static/{name:path}", "GET /robots.txt", "GET /healthz", "GET /metrics", "GET /readyz", "GET /docs/openapi.json", "GET /llms.txt",
     }  # fmt: skip
 
 
@@ -233,6 +234,14 @@ async def test_every_answer_has_the_security_headers(portal):
         assert headers["x-frame-options"] == "DENY"
         assert headers["referrer-policy"] == "same-origin"
         assert headers["x-request-id"].startswith("req_")
+
+
+async def test_what_this_process_counts_can_be_scraped(portal):
+    metrics.webhooks_total.labels("refused").inc()
+    answer = await portal.browser().get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert 'nusagate_webhooks_total{outcome="refused"} ' in answer.text
 
 
 async def test_assets_alone_are_compressed_and_only_for_whom_it_helps(portal):
