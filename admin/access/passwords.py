@@ -21,6 +21,10 @@ Result = TypeVar("Result")
 LENGTH_ALONE_MIN = 15
 LENGTH_WITH_SECOND_FACTOR_MIN = 8
 LENGTH_MAX = 200
+TYPED_MAX = 4 * LENGTH_MAX
+"""What is normalised at all: a character has four parts at the most, and the time that it takes grows with the square of
+the marks that follow each other, so a form full of them would hold up everybody for seconds."""
+
 DISTINCT_MIN = 5
 NAME_LENGTH_MIN = 4
 
@@ -36,7 +40,7 @@ WAITING_MAX = 100
 
 def check_password(password: str, *, email: str, second_factor: bool) -> str:
     """Return the password in the form in which it is kept, or ``PasswordRefused`` with what is wrong."""
-    text = unicodedata.normalize("NFKC", password)
+    text = unicodedata.normalize("NFKC", password[: TYPED_MAX + 1])
     shortest = LENGTH_WITH_SECOND_FACTOR_MIN if second_factor else LENGTH_ALONE_MIN
     if len(text) < shortest:
         raise PasswordRefused(
@@ -44,7 +48,7 @@ def check_password(password: str, *, email: str, second_factor: bool) -> str:
             param="password",
             shortest=shortest,
         )
-    if len(text) > LENGTH_MAX:
+    if len(text) > LENGTH_MAX or len(password) > TYPED_MAX:
         raise PasswordRefused("Use at most %(longest)s characters.", param="password", longest=LENGTH_MAX)
     if _is_common(text) or len(set(text)) < DISTINCT_MIN:
         raise PasswordRefused("This password is easy to guess. Choose another one.", param="password")
@@ -89,7 +93,7 @@ class Hasher:
 
         The empty text is what is left of somebody who closed their account.
         """
-        text = unicodedata.normalize("NFKC", password[:LENGTH_MAX])
+        text = unicodedata.normalize("NFKC", password[:TYPED_MAX])[:LENGTH_MAX]
         matches = await self._in_turn(self._matches, kept or self._nobody, text)
         return matches and bool(kept)
 

@@ -2,11 +2,22 @@
 
 import asyncio
 import threading
+import unicodedata
+from types import SimpleNamespace
 
 import pytest
 
+from admin.access import passwords
 from admin.access.model import PasswordRefused, TooBusy
-from admin.access.passwords import AT_ONCE_MAX, WAITING_MAX, Hasher, check_password, common_passwords
+from admin.access.passwords import (
+    AT_ONCE_MAX,
+    LENGTH_MAX,
+    TYPED_MAX,
+    WAITING_MAX,
+    Hasher,
+    check_password,
+    common_passwords,
+)
 
 SARI = "sari@example.com"
 
@@ -80,6 +91,29 @@ async def test_nobody_has_a_password():
 
 async def test_what_is_no_hash_is_nobodys_password():
     assert not await Hasher().verify("anything", "not a hash")
+
+
+async def test_a_password_of_composed_characters_is_the_same_however_it_is_typed():
+    typed = "e\u0301" * 60 + "kopi susu hangat sore" * 4
+    assert len(typed) > LENGTH_MAX > len(unicodedata.normalize("NFKC", typed))
+    kept = await Hasher().hash(check_password(typed, email=SARI, second_factor=False))
+    assert await Hasher().verify(typed, kept)
+    assert await Hasher().verify(unicodedata.normalize("NFC", typed), kept)
+
+
+async def test_what_takes_long_to_normalise_is_not_normalised(monkeypatch):
+    seen = []
+
+    def note(form: str, text: str) -> str:
+        seen.append(len(text))
+        return unicodedata.normalize(form, text)
+
+    monkeypatch.setattr(passwords, "unicodedata", SimpleNamespace(normalize=note))
+    marks = "a" + "\u0315" * 15_000 + "\u0327" * 15_000
+    with pytest.raises(PasswordRefused):
+        check_password(marks, email=SARI, second_factor=False)
+    assert not await Hasher().verify(marks, None)
+    assert [length <= TYPED_MAX + 1 for length in seen] == [True, True]
 
 
 async def test_nobody_enters_what_was_closed():
