@@ -1,5 +1,6 @@
 """Numbers that people type: tokens and money, read exactly or refused, never guessed."""
 
+import re
 from decimal import Decimal
 
 from babel.numbers import NumberFormatError, format_decimal, parse_decimal
@@ -10,6 +11,9 @@ from gateway.plans.model import LIMIT_MAX
 from gateway.units import Currency
 
 LENGTH_MAX = 20
+WHOLE = re.compile(r"[0-9]+|[0-9]{1,3}([., ])[0-9]{3}(\1[0-9]{3})*")
+"""A whole number, grouped by thousands or not at all: one and a half is not fifteen."""
+SIGNS = re.compile(r"[., ]")
 DIGITS_AND_SIGNS = frozenset("0123456789.,")
 DECIMALS = {Currency.IDR: 0, Currency.USD: 2}
 """Decimals that people write: nobody pays a part of a rupiah."""
@@ -23,12 +27,13 @@ class FormRefused(AccessError):
 
 def tokens_of(text: str, *, least: int, param: str) -> int | None:
     """Read a number of tokens, grouped or not; ``None`` for nothing, ``FormRefused`` for what is no such number."""
-    digits = text.strip().replace(",", "").replace(".", "").replace(" ", "")
-    if not digits:
+    written = text.strip()
+    if not written:
         return None
-    if not digits.isascii() or not digits.isdigit() or not least <= int(digits[:LENGTH_MAX]) <= LIMIT_MAX:
+    is_number = len(written) <= LENGTH_MAX and WHOLE.fullmatch(written) is not None
+    if not is_number or not least <= (tokens := int(SIGNS.sub("", written))) <= LIMIT_MAX:
         raise FormRefused("Write the cap as a whole number of tokens, or leave it empty.", param=param)
-    return int(digits)
+    return tokens
 
 
 def micro_of(text: str, currency: Currency, language: Language, *, param: str) -> int | None:

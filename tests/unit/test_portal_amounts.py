@@ -70,6 +70,26 @@ def test_tokens_are_read_grouped_or_not():
         tokens_of("0", least=1, param="x")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1.5",
+        "1,50",
+        "10,00",
+        "1.000,000",
+        "1,0000",
+        "many",
+        "-5",
+        "\u0665",
+        "0" * 5_000 + "1",
+        "1" + "0" * 18,
+    ],
+)
+def test_tokens_that_could_mean_something_else_are_refused(text):
+    with pytest.raises(FormRefused):
+        tokens_of(text, least=0, param="x")
+
+
 def test_amounts_are_written_exactly_and_evenly():
     english, indonesian = Formats(ENGLISH, JAKARTA), Formats(INDONESIAN, JAKARTA)
     assert english.minor(999_900, "idr") == "Rp 9,999.00"
