@@ -47,9 +47,16 @@ PHONE, TWICE, DESKTOP = 320, 640, 1280
 HEIGHT = 800
 
 
+OK, NOT_FOUND, GONE = 200, 404, 410
+REFUSING = {"/nothing": NOT_FOUND, "/verify?token=guessed": GONE}
+"""The addresses that are looked at because of what they refuse; a page of an error has no fault of its own to be seen by."""
+
+
 def arrive(page, url: str) -> None:
-    """Open a page; where a script puts the content, it is there."""
-    page.goto(url)
+    """Open a page, and see that it is the one and not a page of an error; where a script puts the content, it is there."""
+    status = page.goto(url).status
+    expected = next((refusal for end, refusal in REFUSING.items() if url.endswith(end)), OK)
+    assert status == expected, f"{url} answers {status}"
     if page.locator("#explorer").count():
         page.locator(".opblock").first.wait_for()
 

@@ -306,6 +306,11 @@ def test_the_checker_sees_a_fault(installation, page):
     assert [fault.partition(":")[0] for fault in accessibility_faults(page)] == ["label"]
 
 
+def test_the_checker_sees_a_page_that_is_not_there(installation, page):
+    with pytest.raises(AssertionError, match="answers 404"):
+        arrive(page, f"{installation.url}/usage/nowhere")
+
+
 def test_the_checker_sees_a_form_without_its_token(installation, page):
     page.goto(f"{installation.url}/login")
     page.evaluate("document.querySelector('main input[name=csrf]').remove()")

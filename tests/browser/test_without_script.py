@@ -200,6 +200,7 @@ def test_every_page_can_be_read(installation, chromium, inside):
     for path in [*PUBLIC, *INSIDE]:
         reader.open(filled(reader.page, installation.url, path))
         main = reader.page.locator("main")
+        assert reader.page.locator(".error-page").count() == (path == "/nothing"), path
         if reader.page.locator("h1").count() != 1 or len(main.inner_text()) < 60:
             bare[path] = main.inner_text()
     assert bare == {}
