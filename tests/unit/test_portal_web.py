@@ -97,6 +97,14 @@ def test_cookies_that_are_not_ours_or_too_long_are_not_there():
     assert read_cookies("\x00=\x01; ;;", secure=False) == {}
 
 
+@pytest.mark.parametrize(
+    "other", ["{}", 'settings={"a b": [1, 2]}', 'open="x', "[x]=1", "caf\xe9", "=", "big=" + "a" * 9_000]
+)
+def test_what_others_keep_in_a_browser_hides_no_cookie_of_ours(other):
+    for header in (f"{other}; nusagate_theme=dark", f"nusagate_theme=dark; {other}"):
+        assert read_cookies(header, secure=False) == {CookieName.THEME: "dark"}, header
+
+
 def test_over_https_a_cookie_is_bound_to_the_host():
     assert set_cookie(CookieName.THEME, "dark", secure=True, max_age_s=60) == (
         "__Host-nusagate_theme=dark; Path=/; HttpOnly; SameSite=Lax; Max-Age=60; Secure"
