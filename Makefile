@@ -15,7 +15,7 @@ $(READY): uv.lock pyproject.toml deploy/setup.sh deploy/uv.txt
 	@deploy/setup.sh
 	@touch $@
 
-run: setup ## Start everything on this machine: database, migrations, seed, model simulator, gateway
+run: setup ## Start everything on this machine: Postgres, simulators of a model and of Stripe, gateway, portal and worker
 	@$(BIN)/nusagate dev $(ARGS)
 
 test: setup ## Run every test (ARGS=... goes to pytest)
