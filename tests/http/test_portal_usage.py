@@ -15,6 +15,7 @@ import pytest
 from admin.portal.usage.requests import PAGE_SIZE
 from gateway.ids import request_label, uuid7
 from gateway.keys import service as keys
+from gateway.metering.sweeper import FLAW as SWEPT
 from tests.http.asking import CHAT, RESPONSES, ask, bearer
 from tests.plugins.cast import PEPPERS, MovableClock
 from tests.plugins.portal import Portal, portal_settings, text_of
@@ -391,6 +392,15 @@ async def test_a_request_says_how_it_was_counted(portal, sari_inside):
     assert "Input 100 Rp 300 Rp 0.03 Output 20 Rp 1,500 Rp 0.03 Sum 120 Rp 0.06" in said
     assert "total_tokens &#34;: 121" in said or '"total_tokens": 121' in said
     assert "First byte after 12 ms Took 44 ms" in said
+
+
+async def test_a_request_that_a_sweeper_closed_says_so(portal, sari_inside):
+    label = await settle(
+        portal, datetime(2026, 3, 1, 5, tzinfo=UTC), status="gateway_crash", source="estimated", flaw=SWEPT
+    )
+    answer = await sari_inside.get(f"/usage/requests/{label}")
+    assert answer.status_code == 200
+    assert "it was closed from what had been noted by then. gateway_crash" in text_of(answer)
 
 
 @pytest.mark.parametrize("label", ["req_x", "x", f"req_{'0' * 32}", f"req_{'g' * 32}", f"req_{'0' * 33}"])

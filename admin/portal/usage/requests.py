@@ -27,7 +27,6 @@ from gateway.ids import FIRST_UUID, LAST_UUID, request_label
 from gateway.keys import service as keys
 from gateway.keys.model import ApiKey
 from gateway.ledger.model import EndReason, UsageSource
-from gateway.metering.usage import Flaw
 from gateway.prices import service as prices
 from gateway.prices.model import ModelRates, TokenClass
 from gateway.quota import service as quota
@@ -102,6 +101,7 @@ async def call_page(request: PageRequest, label: FromPath[str]) -> Response[str]
         raise NoSuchRequest
     say = visitor.translator.gettext
     book = await prices.load_book(parts.db, call.book_id)
+    flaw = FLAWS.get(call.usage_flaw or "")
     ending, source = ENDINGS[EndReason(call.end_reason)], SOURCES[UsageSource(call.usage_source)]
     day = call.occurred_at.astimezone(UTC).date().isoformat()
     names = {key.key_id: key.scopes.name for key in await keys.list_keys(parts.db, account_id)}
@@ -111,7 +111,7 @@ async def call_page(request: PageRequest, label: FromPath[str]) -> Response[str]
         key_name=names.get(call.key_id, "-") if call.key_id else "-",
         ending=(say(ending.name), say(ending.explanation)),
         source=(say(source.name), say(source.explanation)),
-        flaw=None if call.usage_flaw is None else say(FLAWS[Flaw(call.usage_flaw)]),
+        flaw=None if flaw is None else say(flaw),
         charged=charged_of(call, book.rates.get(call.model), say),
         amount=format_amount(call.amount_pico),
         raw_usage=None if call.raw_usage is None else msgspec.json.format(call.raw_usage, indent=2),

@@ -64,7 +64,7 @@ SOURCES: Mapping[UsageSource, Said] = {
     ),
 }
 
-FLAWS: Mapping[Flaw, str] = {
+FLAWS: Mapping[str, str] = {
     Flaw.MISSING: mark("The model sent no usage."),
     Flaw.NULL: mark("The usage that the model sent was empty."),
     Flaw.NOT_AN_OBJECT: mark("The usage that the model sent could not be read."),
@@ -75,6 +75,7 @@ FLAWS: Mapping[Flaw, str] = {
     Flaw.INCONSISTENT: mark("The counts of the model's usage contradict each other; its totals are taken."),
     Flaw.DETAILS_MISSING: mark("The model did not divide its totals; all is counted as plain text."),
 }
+"""What is said of a usage block; that a sweeper closed a request, which is noted in the same place, is its ending."""
 
 LIMITS: Mapping[str, tuple[str, Said]] = {
     "month": (
