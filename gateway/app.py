@@ -16,7 +16,7 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFou
 
 from gateway.clock import SystemClock
 from gateway.db.health import DatabaseHealth
-from gateway.db.pool import BY_KEY, OPERATIONAL_ERRORS, DatabaseUnavailable, open_pool
+from gateway.db.pool import BY_KEY, OPERATIONAL_ERRORS, DatabaseUnavailable, drop_idle, open_pool
 from gateway.errors import InvalidValue, NusagateError
 from gateway.http.inference import ENDPOINTS, serve_inference
 from gateway.http.reading import Receive, Scope
@@ -51,6 +51,8 @@ LAST_USED_EVERY_S = 5
 REFUSALS_EVERY_S = 5
 REPLAY_EVERY_S = 0.5
 METRICS_EVERY_S = 1
+RENEW_EVERY_S = 24 * 3_600
+"""How often connections to Postgres that nobody uses are dropped, beside the moment when it is found to be away."""
 SERVER_ERROR = 500
 APPLICATION = "nusagate-gateway"
 
@@ -91,6 +93,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         asyncio.create_task(_every(LAST_USED_EVERY_S, lambda: _mark_last_used(services))),
         asyncio.create_task(_every(REFUSALS_EVERY_S, lambda: services.refusals.flush(db))),
         asyncio.create_task(_every(limits.heartbeat_s, lambda: _beat(services), at_once=health.on_up)),
+        asyncio.create_task(_every(RENEW_EVERY_S, lambda: drop_idle(db), at_once=health.on_down)),
         asyncio.create_task(_every(METRICS_EVERY_S, _publish_metrics)),
     ]
     try:

@@ -106,6 +106,23 @@ async def _keep(_connection: object) -> None:
     """Give a connection back as it is: we never change a session, and a reset would cost a round trip."""
 
 
+async def drop_idle(db: Pool) -> None:
+    """Drop the connections that nobody uses at the moment; new ones are made when they are needed.
+
+    One to a machine that lost its power looks as good as any other, and whoever sends a statement on it waits for its
+    deadline: after an outage, one request after the other, until all of them have been tried. The pool's own way,
+    ``expire_connections``, would wait for a farewell on each, without a limit.
+    """
+    idle: list[Connection] = []
+    try:
+        # All are taken before one is dropped: a place that became free would be the next to be taken, and connect anew.
+        for _ in range(db.get_idle_size()):
+            idle.append(await db.acquire(timeout=CONNECT_TIMEOUT_S))  # noqa: PERF401 - what was taken must not get lost
+    finally:
+        for connection in idle:
+            connection.terminate()
+
+
 def pinger(db: Pool) -> Callable[[], Awaitable[None]]:
     """Make the question that shows whether Postgres answers."""
 

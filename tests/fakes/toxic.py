@@ -33,6 +33,8 @@ class Mode(StrEnum):
     """Connections are refused, and open ones are cut."""
     HANG = "hang"
     """Connections are accepted and no byte moves."""
+    LOSE = "lose"
+    """Every connection that is open moves no byte ever again, and neither end is told; those made now hang until the mode changes."""
     LATENCY = "latency"
     """Every chunk is up to 50 ms late."""
     RESET = "reset"
@@ -58,6 +60,7 @@ class ToxicProxy:
         self.marker = b""
         self.chance = 1.0
         self.cuts = 0
+        self._losses = 0
         self._target = target
         self._random = random.Random(seed)
         self._mode = Mode.PASS
@@ -74,7 +77,8 @@ class ToxicProxy:
 
     async def change(self, mode: Mode) -> None:
         self._mode = mode
-        if mode is Mode.HANG:
+        self._losses += mode is Mode.LOSE
+        if mode in {Mode.HANG, Mode.LOSE}:
             self._flowing.clear()
         else:
             self._flowing.set()
@@ -126,7 +130,7 @@ class ToxicProxy:
         try:
             far_reader, far_writer = await self._connect()
             self._writers.add(far_writer)
-            link = _Link()
+            link = _Link(self._losses)
             await asyncio.gather(
                 self._pump(reader, far_writer, link, is_answer=False),
                 self._pump(far_reader, writer, link, is_answer=True),
@@ -147,15 +151,11 @@ class ToxicProxy:
     ) -> None:
         left_bytes = self._random.randint(0, RESET_AFTER_MAX_BYTES)
         while chunk := await reader.read(CHUNK_BYTES):
-            await self._flowing.wait()
-            if self._mode is Mode.LATENCY:
-                await asyncio.sleep(self._random.uniform(0, LATENCY_MAX_S))
+            await self._hold_up(link, len(chunk))
             if self._mode is Mode.RESET:
                 left_bytes -= len(chunk)
                 if left_bytes < 0:
                     raise ConnectionResetError
-            if self._mode is Mode.LIMIT:
-                await asyncio.sleep(len(chunk) / LIMIT_BYTES_PER_S)
             if is_answer:
                 self._cut(link, chunk)
             else:
@@ -165,9 +165,21 @@ class ToxicProxy:
             for piece in self._pieces(chunk):
                 writer.write(piece)
                 await writer.drain()
+        if link.losses < self._losses:
+            return
         if self._mode is Mode.SLOW_CLOSE:
             await asyncio.sleep(self._random.uniform(0, SLOW_CLOSE_MAX_S))
         writer.write_eof()
+
+    async def _hold_up(self, link: "_Link", size: int) -> None:
+        """Return when so many bytes may pass; on a connection that is lost, never."""
+        await self._flowing.wait()
+        if link.losses < self._losses:
+            await asyncio.Event().wait()
+        if self._mode is Mode.LATENCY:
+            await asyncio.sleep(self._random.uniform(0, LATENCY_MAX_S))
+        if self._mode is Mode.LIMIT:
+            await asyncio.sleep(size / LIMIT_BYTES_PER_S)
 
     def _arm(self, link: "_Link", chunk: bytes) -> None:
         """Look for the marker in what goes to the server, also where it is cut in two."""
@@ -203,7 +215,9 @@ class ToxicProxy:
 class _Link:
     """What is known of one connection through the proxy."""
 
-    def __init__(self) -> None:
+    def __init__(self, losses: int) -> None:
+        self.losses = losses
+        """How often connections had been lost when this one was made."""
         self.armed = False
         self.tail = b""
         self.answered_bytes = 0
