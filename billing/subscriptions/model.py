@@ -52,6 +52,8 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     owed_since: datetime | None
     held_plan_id: str | None
     held_until: datetime | None
+    flat_price_id: str | None = None
+    held_price_id: str | None = None
     asked_at: datetime
 
     @property

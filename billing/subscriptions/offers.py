@@ -34,11 +34,15 @@ class Step(StrEnum):
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an account stands: its plan, what it pays for, and ``held``, a dearer plan that is still paid for."""
+    """Where an account stands: its plan, what it pays for, and ``held``, a dearer plan that is still paid for.
+
+    ``paid`` is the flat price that is paid for this month, which may be an old one.
+    """
 
     plan_id: str
     subscription: Subscription | None
     held: str | None
+    paid: Price | None
     prices: dict[str, Price]
     now: datetime
 
@@ -111,14 +115,7 @@ def _step(plan: Plan, price: Price | None, standing: Standing) -> Step:
         return Step.BUY
     if plan.plan_id == subscription.plan_id:
         return Step.NOTHING
-    return change_step(price, subscription, _paid(standing), held=standing.held)
-
-
-def _paid(standing: Standing) -> Price | None:
-    subscription = standing.subscription
-    if subscription is None or subscription.flat_item_id is None:
-        return None
-    return standing.prices.get(standing.held or subscription.plan_id or "")
+    return change_step(price, subscription, standing.paid, held=standing.held)
 
 
 def _is_next(plan: Plan, standing: Standing) -> bool:
@@ -135,7 +132,7 @@ def _now_minor(step: Step, price: Price | None, standing: Standing) -> int:
     if price is None or price.kind == METERED or step not in {Step.BUY, Step.FROM_METERED, Step.DEARER}:
         return 0
     share = share_minor(int(price.unit_amount_decimal), standing.now)
-    paid = _paid(standing) if step is Step.DEARER else None
+    paid = standing.paid if step is Step.DEARER else None
     return share - share_minor(int(paid.unit_amount_decimal), standing.now) if paid else share
 
 

@@ -37,13 +37,14 @@ SELECT session_id, account_id, purpose, plan_id, amount_minor, currency, state F
 -- A subscription as Stripe told it; an older answer never replaces a newer one.
 INSERT INTO stripe_subscription AS s (
     subscription_id, account_id, customer_id, status, plan_id, flat_item_id, metered_item_id, started_at, period_start,
-    period_end, cancel_at, ended_at, owed_since, held_plan_id, held_until, asked_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+    period_end, cancel_at, ended_at, owed_since, held_plan_id, held_until, flat_price_id, held_price_id, asked_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
 ON CONFLICT (subscription_id) DO UPDATE SET
     status = EXCLUDED.status, plan_id = EXCLUDED.plan_id, flat_item_id = EXCLUDED.flat_item_id,
     metered_item_id = EXCLUDED.metered_item_id, period_start = EXCLUDED.period_start, period_end = EXCLUDED.period_end,
     cancel_at = EXCLUDED.cancel_at, ended_at = EXCLUDED.ended_at, owed_since = EXCLUDED.owed_since,
-    held_plan_id = EXCLUDED.held_plan_id, held_until = EXCLUDED.held_until, asked_at = EXCLUDED.asked_at
+    held_plan_id = EXCLUDED.held_plan_id, held_until = EXCLUDED.held_until, flat_price_id = EXCLUDED.flat_price_id,
+    held_price_id = EXCLUDED.held_price_id, asked_at = EXCLUDED.asked_at
 WHERE s.asked_at <= EXCLUDED.asked_at;
 
 -- find_subscription
@@ -53,7 +54,7 @@ SELECT account_id FROM stripe_subscription WHERE subscription_id = $1;
 -- subscriptions_of
 -- All subscriptions of an account, oldest first.
 SELECT subscription_id, account_id, customer_id, status, plan_id, flat_item_id, metered_item_id, started_at, period_start,
-    period_end, cancel_at, ended_at, owed_since, held_plan_id, held_until, asked_at
+    period_end, cancel_at, ended_at, owed_since, held_plan_id, held_until, flat_price_id, held_price_id, asked_at
 FROM stripe_subscription WHERE account_id = $1 ORDER BY started_at, subscription_id;
 
 -- subscriptions_page

@@ -13,6 +13,7 @@ from billing.subscriptions.model import OWING, Dispute, Price, Subscription
 from gateway.ids import uuid7
 
 HELD_PLAN_KEY = "nusagate_held_plan"
+HELD_PRICE_KEY = "nusagate_held_price"
 HELD_UNTIL_KEY = "nusagate_held_until"
 OPEN_INVOICES_MAX = 100
 """More unpaid invoices than this of one subscription would be eight years of months."""
@@ -86,6 +87,8 @@ def read_subscription(fetched: Fetched, account_id: UUID, prices: Mapping[str, P
         owed_since=fetched.owed_since,
         held_plan_id=_text(metadata, HELD_PLAN_KEY),
         held_until=_moment_in(metadata, HELD_UNTIL_KEY),
+        flat_price_id=flat.price.id if flat else None,
+        held_price_id=_text(metadata, HELD_PRICE_KEY),
         asked_at=fetched.asked_at,
     )
 

@@ -132,15 +132,16 @@ class Subscriptions:
             raise InvalidValue(f"The plan {plan_id!r} is chosen already.", param="plan")
         now = self._clock.now()
         held = held_plan(subscription, now)
-        paid_plan = (held or subscription.plan_id) if subscription.flat_item_id else None
-        paid = await self._price(account, paid_plan) if paid_plan else None
+        paid = await paid_price(self._db, account, subscription, now)
+        if paid is None and subscription.flat_item_id is not None:
+            raise NoPriceForPlan("What is paid for now is not known yet; try again in a few hours.")
         step = change_step(price, subscription, paid, held=held)
         if step is Step.TO_METERED:
             return await self._change(subscription, _to_metered(subscription, price))
         if paid is None:
             return await self._change(subscription, _charged_now([{"price": price.price_id, "quantity": 1}]))
         if step is Step.CHEAPER:
-            return await self._change(subscription, _later(subscription, price, paid.plan_id))
+            return await self._change(subscription, _later(subscription, price, paid))
         if step is Step.BACK:
             return await self._change(subscription, _back(subscription, paid))
         if held is not None:
@@ -177,7 +178,9 @@ class Subscriptions:
         What is paid for already must not be paid for again, so the price goes back to it first, and nothing else does.
         Where the card is declined, the cheaper plan that was chosen follows as before, and a cancellation holds.
         """
-        chosen = await self._price(account, subscription.plan_id or "")
+        chosen = await _known_price(self._db, account, subscription.flat_price_id, subscription.plan_id)
+        if chosen is None:
+            raise NoPriceForPlan
         await self._change(subscription, _only_price(subscription, paid))
         try:
             return await self._change(subscription, _charged_now(_flat_item(subscription, price)))
@@ -250,10 +253,30 @@ async def offers_to(db: Db, clock: Clock, account: Account) -> list[Offer]:
         plan_id=account.plan_id,
         subscription=subscription,
         held=held_plan(subscription, now) if subscription else None,
+        paid=await paid_price(db, account, subscription, now) if subscription else None,
         prices=await catalogue.prices_of(db, sold, account.currency),
         now=now,
     )
     return offers(sold, standing)
+
+
+async def paid_price(db: Db, account: Account, subscription: Subscription, now: datetime) -> Price | None:
+    """Return the flat price that is paid for this month, also one that is not sold any more; ``None`` without one."""
+    if subscription.flat_item_id is None:
+        return None
+    held = held_plan(subscription, now)
+    if held is not None:
+        return await _known_price(db, account, subscription.held_price_id, held)
+    return await _known_price(db, account, subscription.flat_price_id, subscription.plan_id)
+
+
+async def _known_price(db: Db, account: Account, price_id: str | None, plan_id: str | None) -> Price | None:
+    """Return a price by its id, or what its plan costs now where the id was not heard of yet."""
+    known = await store.find_prices(db, [price_id]) if price_id else {}
+    if price_id in known:
+        return known[price_id]
+    plan = await plans.get_plan(db, plan_id or "")
+    return (await catalogue.prices_of(db, [plan], account.currency)).get(plan.plan_id)
 
 
 async def refresh_session(
@@ -293,14 +316,15 @@ def _charged_now(items: Items) -> Params:
     }
 
 
-def _later(subscription: Subscription, price: Price, paid_plan: str) -> Params:
+def _later(subscription: Subscription, price: Price, paid: Price) -> Params:
     """Bill the cheaper price from the next month on, and hold the plan that is paid for until then."""
     return {
         "items": _flat_item(subscription, price),
         "proration_behavior": "none",
         "cancel_at_period_end": False,
         "metadata": {
-            remote.HELD_PLAN_KEY: paid_plan,
+            remote.HELD_PLAN_KEY: paid.plan_id,
+            remote.HELD_PRICE_KEY: paid.price_id,
             remote.HELD_UNTIL_KEY: str(int(subscription.period_end.timestamp())),
         },
     }
@@ -334,4 +358,4 @@ def _to_metered(subscription: Subscription, price: Price) -> Params:
     }
 
 
-_NOTHING_HELD = {remote.HELD_PLAN_KEY: "", remote.HELD_UNTIL_KEY: ""}
+_NOTHING_HELD = {remote.HELD_PLAN_KEY: "", remote.HELD_PRICE_KEY: "", remote.HELD_UNTIL_KEY: ""}

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from billing.subscriptions import catalogue
 from billing.subscriptions.offers import Step
 from billing.subscriptions.service import offers_to
 from gateway.accounts import service as accounts
@@ -60,6 +61,39 @@ async def test_a_cheaper_plan_costs_nothing_now_and_is_shown_as_the_next_one(sho
     dearer = found["pro"]
     await shop.subscriptions.change_plan(sari.account_id, "pro")
     assert charged(shop) == (dearer.now_minor, 2)
+
+
+PRICE = "UPDATE plan_price SET monthly_amount_micro = $2 WHERE plan_id = $1 AND currency = 'idr'"
+
+
+async def test_who_bought_at_an_old_price_is_shown_and_charged_the_difference_to_that(shop, sari):
+    await shop.subscribed(sari, "basic")
+    await shop.db.execute(PRICE, "basic", 20_000 * 10**6)
+    await catalogue.setup(shop.db, shop.clock, shop.stripe)
+    said = (await offered(shop, sari))["standard"].now_minor
+    await shop.subscriptions.change_plan(sari.account_id, "standard")
+    assert charged(shop) == (said, 2)
+
+
+async def test_an_old_price_that_is_held_is_what_a_dearer_plan_is_charged_from(shop, sari):
+    await shop.subscribed(sari, "standard")
+    await shop.db.execute(PRICE, "standard", 70_000 * 10**6)
+    await catalogue.setup(shop.db, shop.clock, shop.stripe)
+    await shop.subscriptions.change_plan(sari.account_id, "basic")
+    said = (await offered(shop, sari))["pro"].now_minor
+    await shop.subscriptions.change_plan(sari.account_id, "pro")
+    assert charged(shop) == (said, 2)
+
+
+async def test_a_plan_that_is_not_sold_any_more_can_be_left(shop, sari):
+    await shop.subscribed(sari, "basic")
+    await shop.db.execute("DELETE FROM plan_price WHERE plan_id = 'basic'")
+    await catalogue.setup(shop.db, shop.clock, shop.stripe)
+    found = await offered(shop, sari)
+    assert (found["basic"].step, found["standard"].step) == (Step.NOT_SOLD, Step.DEARER)
+    await shop.subscriptions.change_plan(sari.account_id, "standard")
+    assert charged(shop) == (found["standard"].now_minor, 2)
+    assert await shop.standing(sari) == ("standard", "active")
 
 
 async def test_every_way_has_its_name(shop, sari):
