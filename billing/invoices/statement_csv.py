@@ -31,7 +31,7 @@ def statement_csv(statement: Statement) -> str:
     for correction in statement.corrections:
         amount = format_amount(correction.amount_pico)
         writer.writerow(
-            (correction.kind, correction.model, "", _plain(correction.reason), "", "", amount, currency)
+            (correction.kind, correction.model, "", harmless(correction.reason), "", "", amount, currency)
         )
     for fee in statement.plan:
         writer.writerow(
@@ -39,7 +39,7 @@ def statement_csv(statement: Statement) -> str:
                 "plan",
                 "",
                 "",
-                _plain(fee.description),
+                harmless(fee.description),
                 "",
                 "",
                 format_minor(fee.amount_minor, currency),
@@ -86,6 +86,6 @@ def _model_rows(section: str, line: ModelLine, currency: Currency) -> list[tuple
     ]
 
 
-def _plain(text: str) -> str:
+def harmless(text: str) -> str:
     """Keep a text from being a formula where a spreadsheet opens the file."""
     return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text

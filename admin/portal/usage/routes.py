@@ -31,6 +31,7 @@ from admin.web.errors import status_of
 from admin.web.i18n import Gettext
 from admin.web.pages import NO_STORE, OK, page, problem_of
 from admin.web.parts import PageRequest, Parts, parts_of, visitor_in
+from billing.invoices.statement_csv import harmless
 from gateway.clock import day_of, format_utc, month_of
 from gateway.keys import service as keys
 from gateway.keys.model import ApiKey
@@ -147,15 +148,10 @@ def _csv(view: View, cells: Cells, made: Iterable[ApiKey]) -> str:
         assert cell.moment is not None
         row = row_of(cell)
         group = REST if cell.group is None else cell.group
-        called = [_harmless(names.get(group, ""))] if by_key else []
+        called = [harmless(names.get(group, ""))] if by_key else []
         numbers = [getattr(row, column) for column in CSV_COLUMNS]
-        writer.writerow([format_utc(cell.moment), _harmless(group), *called, *numbers])
+        writer.writerow([format_utc(cell.moment), harmless(group), *called, *numbers])
     return text.getvalue()
-
-
-def _harmless(text: str) -> str:
-    """Keep a spreadsheet from running an end user's name as a formula."""
-    return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text
 
 
 ROUTES = [usage_page, usage_csv, *REQUEST_ROUTES]
