@@ -52,13 +52,17 @@ class Review(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Correction(msgspec.Struct, frozen=True, kw_only=True):
-    """What repricing comes to for one account, as exact decimals of the currency."""
+    """What repricing comes to for one account, as exact decimals of the currency.
+
+    ``beyond_bill`` is what it gives back beyond what the current month costs so far: a bill is never below zero.
+    """
 
     account_id: UUID
     entries: int
     amount_before: str
     amount_after: str
     difference: str
+    beyond_bill: str
 
 
 class Recalculation(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,10 +31,17 @@ WHERE account_id IN (SELECT account_id FROM account WHERE currency = $1) AND cur
 GROUP BY model ORDER BY model;
 
 -- repriced
--- What repricing a month comes to, by account; nothing is written.
-SELECT account_id, count(*) AS entries, sum(amount_now) AS amount_before, sum(amount_new) AS amount_after
-FROM repriced_entries($1, $2, $3, $4)
-WHERE amount_now <> amount_new GROUP BY account_id ORDER BY account_id;
+-- What repricing a month comes to, by account, and how much of what it gives back is more than the current month ($5) has
+-- to pay so far, unless it goes back to credit; nothing is written.
+SELECT r.account_id, count(*) AS entries, sum(r.amount_now) AS amount_before, sum(r.amount_new) AS amount_after,
+    CASE WHEN NOT is_subscribed(r.account_id) AND EXISTS (SELECT FROM credit_account c WHERE c.owner_id = r.account_id) THEN 0
+        ELSE GREATEST(0, COALESCE(sum(r.amount_now - r.amount_new) FILTER (WHERE e.billable), 0) - COALESCE((
+            SELECT t.billable_pico FROM account_period_total t
+            WHERE t.account_id = r.account_id AND t.period = $5 AND t.currency = max(e.currency)), 0))
+        END AS beyond_bill
+FROM repriced_entries($1, $2, $3, $4) r
+JOIN ledger_entry e ON e.entry_id = r.entry_id AND e.occurred_at = r.occurred_at AND e.account_id = r.account_id
+WHERE r.amount_now <> r.amount_new GROUP BY r.account_id ORDER BY r.account_id;
 
 -- repriced_without_rate
 -- Models of a month's usage that the book does not price.

@@ -101,11 +101,11 @@ async def recalculate(
     missing = await store.models_without_rate(connection, scope)
     if missing:
         raise ModelNotPriced(f"The price book {scope.book_id} has no price for {', '.join(missing)}.")
-    found = await store.repriced(connection, scope)
+    now = clock.now()
+    found = await store.repriced(connection, scope, month_of(now))
     if apply and found:
-        now = clock.now()
         await store.lock_gates(connection, [one.account_id for one in found])
-        found = await store.repriced(connection, scope)
+        found = await store.repriced(connection, scope, month_of(now))
         await store.correct(connection, scope, now=now, period=month_of(now), reason=reason, actor=actor)
         await rollup.follow(connection, [one.account_id for one in found], now)
     return Recalculation(
@@ -141,4 +141,5 @@ def _correction(one: store.Repriced) -> Correction:
         amount_before=format_amount(AmountPico(one.amount_before)),
         amount_after=format_amount(AmountPico(one.amount_after)),
         difference=format_amount(AmountPico(one.amount_after - one.amount_before)),
+        beyond_bill=format_amount(AmountPico(one.beyond_bill)),
     )

@@ -35,6 +35,7 @@ class Repriced(msgspec.Struct, frozen=True, kw_only=True):
     entries: int
     amount_before: int
     amount_after: int
+    beyond_bill: int
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,15 +92,16 @@ async def usage_by_model_since(db: Db, currency: Currency, since: datetime) -> l
     ]
 
 
-async def repriced(db: Db, scope: Scope) -> list[Repriced]:
-    """Compute what repricing comes to, by account."""
-    rows = await db.fetch(QUERIES["repriced"], *scope.parameters, timeout=RECALCULATE_TIMEOUT_S)
+async def repriced(db: Db, scope: Scope, period: Month) -> list[Repriced]:
+    """Compute what repricing comes to, by account, if it is booked in ``period``."""
+    rows = await db.fetch(QUERIES["repriced"], *scope.parameters, period, timeout=RECALCULATE_TIMEOUT_S)
     return [
         Repriced(
             account_id=row["account_id"],
             entries=row["entries"],
             amount_before=int(row["amount_before"]),
             amount_after=int(row["amount_after"]),
+            beyond_bill=int(row["beyond_bill"]),
         )
         for row in rows
     ]

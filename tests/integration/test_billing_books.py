@@ -1,6 +1,7 @@
 """Price books as an operator manages them, and corrections that leave every other number of the ledger true."""
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import msgspec
 import pytest
@@ -148,6 +149,32 @@ async def test_a_correction_reverses_and_books_again_in_the_current_month(
     assert adjustment["pico"] == tokens["i"] * RATE["input_text"] + tokens["o"] * RATE["output_text"]
     assert done.applied
     assert await broken_invariants(seeded) == []
+
+
+async def test_what_a_correction_gives_back_beyond_the_months_bill_is_shown(
+    seeded, transacted, clock, published, used
+):
+    await published(book(input_text=1, output_text=1))
+    clock.move(timedelta(days=10))
+    scope = Scope(book_id="idr-2", period=NOVEMBER)
+
+    async def beyond():
+        dry = await transacted(service.recalculate, clock, scope, reason="r", actor="dewi", apply=False)
+        (found,) = dry.corrections
+        return Decimal(found.beyond_bill), -Decimal(found.difference)
+
+    given_back = (await beyond())[1]
+    assert await beyond() == (given_back, given_back)
+    await seeded.execute(
+        "INSERT INTO account_period_total (account_id, period, currency, requests, input_tokens, output_tokens,"
+        " quota_tokens, amount_pico, billable_pico) SELECT account_id, '2026-12', 'idr', 0, 0, 0, 0, 10^12, 10^12"
+        " FROM ledger_entry LIMIT 1"
+    )
+    assert await beyond() == (given_back - 1, given_back)
+    await seeded.execute(
+        "INSERT INTO credit_account SELECT gen_random_uuid(), account_id, 'balance', 'idr' FROM ledger_entry LIMIT 1"
+    )
+    assert await beyond() == (0, given_back)
 
 
 async def test_a_correction_in_a_day_that_is_closed_is_in_that_day(
