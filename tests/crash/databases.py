@@ -37,6 +37,7 @@ def _spool_is_empty(trial: Trial) -> None:
 def _measure_refusals(trial: Trial) -> None:
     """How long it took to be refused; the median, because the machine is shared."""
     waits = sorted(one.after_s for one in trial.traffic.seen if one.outcome == "limits_unavailable")
+    trial.expect(bool(waits), "nobody was refused while Postgres was away")
     if waits:
         trial.figure("refused_in_s_p50", waits[len(waits) // 2])
         trial.figure("refused_in_s_max", waits[-1])
