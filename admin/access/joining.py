@@ -15,6 +15,7 @@ from admin.access.door import Caller, Door
 from admin.access.keyring import Purpose, new_token, token_digest
 from admin.access.mailboxes import check_host, mailbox_of
 from admin.access.model import (
+    AddressRefused,
     Language,
     LinkRefused,
     PasswordNeeded,
@@ -31,6 +32,7 @@ from gateway.accounts import service as accounts
 from gateway.accounts.model import EmailTaken, normalise_email
 from gateway.clock import month_of, month_start
 from gateway.db.pool import Connection, Db
+from gateway.errors import InvalidValue
 from gateway.ids import uuid7
 from gateway.plans import service as plans
 from gateway.units import Currency
@@ -59,10 +61,13 @@ async def prepare(
 ) -> Application:
     """Check what somebody typed and hash the password, which takes as long for a known address.
 
-    ``InvalidValue``, ``AddressRefused``, ``PasswordRefused``, or what ``apply`` would refuse: a network that asks too
+    ``AddressRefused``, ``PasswordRefused``, or what ``apply`` would refuse: a network that asks too
     often gets no hash computed either.
     """
-    address = normalise_email(email)
+    try:
+        address = normalise_email(email)
+    except InvalidValue:
+        raise AddressRefused("This is not an e-mail address.", param="email") from None
     check_host(address)
     text = check_password(password, email=address, second_factor=False)
     await _check_network(door, db, caller)

@@ -1,11 +1,13 @@
 """Answers: a page, a part of a page, a redirect, a download; each with the headers that it needs."""
 
+from collections.abc import Mapping
 from urllib.parse import urlencode
 
 import msgspec
 from litestar import MediaType, Response
 
 from admin.access.model import AccessError
+from admin.web.i18n import mark
 from admin.web.notices import NOTICES
 from admin.web.parts import PageRequest, parts_of, visitor_in
 from admin.web.visitor import NOTICE_S, CookieName, Visitor, set_cookie
@@ -21,6 +23,12 @@ PRIVATE = "private, no-cache"
 
 REFUSALS = (AccessError, RequestError, KeyNotActive, TooManyKeys)
 """Errors that are said beside the form that caused them."""
+
+SAID: Mapping[type[NusagateError], str] = {
+    KeyNotActive: mark("This key is revoked, expired or replaced already."),
+    TooManyKeys: mark("You have as many keys as an account may have. Revoke one that is not used."),
+}
+"""What is said to people where the API's own sentence is for programs."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -79,7 +87,7 @@ def problem_of(visitor: Visitor, error: NusagateError) -> Problem:
     if isinstance(error, AccessError):
         text = say(error.template)
         return Problem(error.param, text % error.values if error.values else text)
-    return Problem(error.param, say(error.message))
+    return Problem(error.param, say(SAID.get(type(error), error.message)))
 
 
 def keep_cookie(request: PageRequest, name: CookieName, value: str, *, max_age_s: int | None) -> None:

@@ -157,6 +157,18 @@ async def test_a_rotated_key_works_for_as_long_as_was_chosen(portal, sari_inside
         assert (old.scopes.expires_at, old.status(NOW)) == (NOW + length, KeyStatus.ACTIVE)
 
 
+async def test_a_key_that_cannot_be_made_is_refused_in_the_owners_language(portal, sari_inside, monkeypatch):
+    await sari_inside.post("/preferences", language="id")
+    await sari_inside.post("/keys/new", name="blog server")
+    key = (await keys_of(portal))[0]
+    await sari_inside.post(f"/keys/{key.key_id}/rotate", grace="1h")
+    twice = await sari_inside.post(f"/keys/{key.key_id}/rotate", grace="1h")
+    assert (twice.status_code, "Kunci ini sudah dicabut" in text_of(twice)) == (409, True)
+    monkeypatch.setattr("gateway.keys.service.KEYS_PER_ACCOUNT_MAX", 2)
+    more = await sari_inside.post("/keys/new", name="one more")
+    assert (more.status_code, "Cabut satu yang tidak dipakai." in text_of(more)) == (409, True)
+
+
 async def test_revoking_warns_with_the_last_use_and_keeps_the_key_in_the_list(portal, sari_inside):
     await sari_inside.post("/keys/new", name="blog server")
     key = (await keys_of(portal))[0]

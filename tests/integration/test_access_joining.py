@@ -130,7 +130,7 @@ async def test_mail_is_not_sent_for_ever(portal):
 @pytest.mark.parametrize(
     ("email", "password", "said"),
     [
-        ("sari", PASSWORD, "is not an e-mail address"),
+        ("sari", PASSWORD, "This is not an e-mail address."),
         ("sari@mailinator.com", PASSWORD, "throw-away"),
         (SARI, "too short", "at least 15 characters"),
         (SARI, "passwordpassword", "easy to guess"),
