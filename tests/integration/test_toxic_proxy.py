@@ -6,8 +6,8 @@ import warnings
 
 from tests.fakes.toxic import running_proxy
 
-ROUNDS = 50
-CONNECTIONS = 5
+ROUNDS = 40
+CONNECTIONS = 3
 
 
 def test_connections_that_are_being_accepted_when_it_stops_are_closed():
@@ -18,5 +18,5 @@ def test_connections_that_are_being_accepted_when_it_stops_are_closed():
                 clients = [socket.create_connection(("127.0.0.1", proxy.port)) for _ in range(CONNECTIONS)]
             for client in clients:
                 client.close()
-            gc.collect()
+        gc.collect()
     assert [str(warning.message) for warning in left_open] == []
