@@ -32,10 +32,11 @@ def spending_jobs(clock: Clock, settings: StripeSettings | None) -> list[Job[Poo
     """List the jobs that a worker runs whether there is Stripe or not."""
     limits = settings.limits if settings else StripeLimits()
     grace = timedelta(days=limits.payment_grace_days)
+    of_plans = plan_clock(clock, settings) if settings else clock
     return [
         Job("caps", CAPS_EVERY_S, lambda db: keep_caps(db, clock)),
         Job("plan_alerts", ALERTS_EVERY_S, lambda db: warn_of_plans(db, clock)),
-        Job("credit", CREDIT_EVERY_S, lambda db: draw_all(db, clock, grace)),
+        Job("credit", CREDIT_EVERY_S, lambda db: draw_all(db, clock, grace, of_plans)),
     ]
 
 

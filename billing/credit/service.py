@@ -61,13 +61,17 @@ async def show(db: Db, clock: Clock, account_id: UUID) -> CreditView:
     )
 
 
-async def draw_all(db: Pool, clock: Clock, grace: timedelta) -> None:
-    """Take in what prepaid accounts have used; once an hour, and when a month is over, it is written into the journal."""
+async def draw_all(db: Pool, clock: Clock, grace: timedelta, of_plans: Clock) -> None:
+    """Take in what prepaid accounts have used; once an hour, and when a month is over, it is written into the journal.
+
+    Plans follow by their own clock, which a sandbox may have moved ahead.
+    """
     after = FIRST_UUID
     while page := await store.balances_page(db, after=after, limit=PAGE):
         for account_id in page:
             async with db.acquire() as connection, connection.transaction():
-                await _draw(connection, clock, account_id, grace)
+                await _draw(connection, clock, account_id)
+                await apply_entitlement_in(connection, of_plans, account_id, grace)
         after = page[-1]
 
 
@@ -78,7 +82,7 @@ async def verify(db: Db) -> InvariantCheck:
     return InvariantCheck(invariant=INVARIANT, ok=violations == 0, violations=violations, detail="credit")
 
 
-async def _draw(connection: Connection, clock: Clock, account_id: UUID, grace: timedelta) -> None:
+async def _draw(connection: Connection, clock: Clock, account_id: UUID) -> None:
     now = clock.now()
     is_prepaid = not await store.is_subscribed(connection, account_id)
     for month in await store.lock_months(connection, account_id, now):
@@ -88,7 +92,6 @@ async def _draw(connection: Connection, clock: Clock, account_id: UUID, grace: t
             taken = await _write(connection, account_id, taken, now)
         if taken != month:
             await store.save_month(connection, account_id, taken)
-    await apply_entitlement_in(connection, clock, account_id, grace)
 
 
 def _take_in(month: MonthOfUse, *, is_prepaid: bool, prepaid_pico: int | None) -> MonthOfUse:

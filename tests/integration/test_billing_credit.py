@@ -4,8 +4,10 @@ import random
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
+import msgspec
 import pytest
 
+from billing.account_jobs import account_jobs, spending_jobs
 from billing.caps import service as caps
 from billing.credit import service, store
 from billing.credit.model import CreditCurrencyMismatch, NoCredit, Side, Transfer
@@ -14,9 +16,11 @@ from billing.invoices import closing
 from billing.invoices.model import MonthState
 from billing.invoices.statements import statement_of
 from billing.reconcile.service import Reconciler
+from billing.stripe.clock import plan_clock
 from billing.sync import service as sync
 from billing.sync import worker
 from billing.sync.sender import Sender
+from billing.webhooks.service import Processor
 from gateway.accounts import service as accounts
 from gateway.accounts.model import AccountNotFound
 from gateway.errors import InvalidValue
@@ -25,7 +29,7 @@ from gateway.quota.model import InsufficientQuota
 from gateway.units import Currency
 from tests.integration.test_billing_caps import DECEMBER, OUTPUT_PICO, Till, end_somehow
 from tests.plugins.billing import broken_invariants
-from tests.plugins.shop import GOOD, URLS
+from tests.plugins.shop import FAILS_LATER, GOOD, URLS
 
 RUPIAH = 10**12
 TEN = datetime(2026, 11, 23, 10, tzinfo=UTC)
@@ -50,7 +54,7 @@ async def move(till, amount_pico, *, key="test", side=Side.GRANTED, currency=Cur
 
 
 async def draw(till):
-    await service.draw_all(till.db, till.clock, GRACE)
+    await service.draw_all(till.db, till.clock, GRACE, till.clock)
 
 
 async def left(till):
@@ -357,3 +361,22 @@ async def test_a_month_that_credit_and_a_subscription_share_is_paid_once_to_the_
     )
     assert (await closing.advance(shop.db, shop.clock, "2026-11")).state is MonthState.CLOSED
     assert await broken_invariants(shop.db) == []
+
+
+async def test_credit_keeps_to_the_time_of_the_plans_where_a_sandbox_is_ahead(shop, sari, tmp_path):
+    ahead = tmp_path / "ahead"
+    settings = msgspec.structs.replace(shop.settings, clock_file=ahead)
+    shop.sandbox.submit(await top_up(shop, sari, 5_000_000), action="pay", card=GOOD)
+    await shop.subscribed(sari, "basic", FAILS_LATER)
+    ahead.write_text(str(10 * 86_400))
+    shop.sandbox.advance(10 * 86_400)
+    shop.processor = Processor(shop.db, plan_clock(shop.clock, settings), shop.stripe, settings)
+    await shop.catch_up()
+    assert await shop.standing(sari) == ("basic", "active")
+    jobs = {job.name: job for job in spending_jobs(shop.clock, settings)}
+    jobs |= {job.name: job for job in account_jobs(shop.db, shop.clock, shop.stripe, settings)}
+    ahead.write_text(str(25 * 86_400))
+    await jobs["entitlements"].run(shop.db)
+    assert await shop.standing(sari) == ("basic", "payment_required")
+    await jobs["credit"].run(shop.db)
+    assert await shop.standing(sari) == ("basic", "payment_required")
