@@ -145,10 +145,16 @@ WHERE state = 'open' AND heartbeat_at < clock_timestamp() - make_interval(secs =
 ORDER BY deadline LIMIT $2;
 
 -- heartbeat
--- Says that requests are still being served, and how far they are.
-UPDATE request_intent i SET heartbeat_at = clock_timestamp(), delivered_bytes = b.delivered_bytes, upstream = b.upstream
-FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS b(request_id, delivered_bytes, upstream)
-WHERE i.request_id = b.request_id AND i.state = 'open';
+-- Says that requests are still being served, and how far they are. One that is just being settled is passed over: whoever
+-- waits for it, and has locked others that the same settlement is about to want, is in a deadlock with it.
+WITH alive AS MATERIALIZED (
+    SELECT i.request_id, b.delivered_bytes, b.upstream
+    FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS b(request_id, delivered_bytes, upstream)
+    JOIN request_intent i ON i.request_id = b.request_id AND i.state NOT IN ('settled', 'released')
+    FOR NO KEY UPDATE OF i SKIP LOCKED
+)
+UPDATE request_intent i SET heartbeat_at = clock_timestamp(), delivered_bytes = a.delivered_bytes, upstream = a.upstream
+FROM alive a WHERE i.request_id = a.request_id;
 
 -- export
 -- The ledger for export: one month or all of it, one account or all, oldest first, page by page.
