@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.clock import Clock, Month, month_of, month_start
 from gateway.db.health import DatabaseHealth
-from gateway.db.pool import UNAVAILABLE, DatabaseUnavailable, Db, Pool, is_poison
+from gateway.db.pool import CONTENTION_ERRORS, UNAVAILABLE, DatabaseUnavailable, Db, Pool, is_poison
 from gateway.errors import NusagateError
 from gateway.ledger import store
 from gateway.ledger.model import InvariantCheck, Settlement, Span, divide_time, span_of
@@ -59,7 +59,7 @@ class Ledger:
         """
         try:
             state = await self._commit(settlement)
-        except UNAVAILABLE:
+        except (*UNAVAILABLE, *CONTENTION_ERRORS):
             if self._spool is None:
                 raise
             await self._spool.append(settlement)

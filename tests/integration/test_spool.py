@@ -78,6 +78,26 @@ async def test_what_postgres_cannot_take_is_settled_once_when_it_is_back(seeded,
     assert await seeded.fetchval("SELECT sum(held_tokens) FROM quota_counter") == 0
 
 
+LOSES = """
+CREATE FUNCTION loses() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION 'lost' USING ERRCODE = 'deadlock_detected'; END $$;
+CREATE TRIGGER loses BEFORE UPDATE ON request_intent FOR EACH ROW EXECUTE FUNCTION loses();
+"""
+
+
+async def test_a_settlement_that_loses_every_deadlock_is_spooled_too(seeded, sari, tmp_path):
+    request = asked(sari)
+    await PostgresQuota(seeded, Limits(), clock=None).reserve(request)
+    ledger = Ledger(seeded, Limits(), health=None, spool=spool_in(tmp_path))
+    await seeded.execute(LOSES)
+    try:
+        await ledger.settle(ended(request))
+    finally:
+        await seeded.execute("DROP TRIGGER loses ON request_intent; DROP FUNCTION loses()")
+    assert await ledger.replay() == 1
+    assert await seeded.fetchval("SELECT sum(quota_tokens) FROM ledger_entry") == 15
+
+
 async def test_the_exact_usage_of_a_request_that_was_swept_meanwhile_is_set_aside(seeded, sari, tmp_path):
     """A living gateway that is cut off for long looks dead to a sweeper that is not."""
     swept, again = asked(sari), asked(sari)
