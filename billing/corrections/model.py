@@ -120,6 +120,9 @@ def may_follow(finding: Finding, last: Correction, now: datetime) -> bool:
     seen_since = finding.last_seen_at >= tried_at + SEEN_APART
     if last.state is CorrectionState.DONE:
         return seen_since
+    if last.way is Way.CREDIT:
+        # It changes no sum, so being seen again says nothing; whoever repeats it looks for the grant first.
+        return False
     if last.first_attempt_at is None or now - last.first_attempt_at < BLIND_RETRIES:
         return False
     if not seen_since:

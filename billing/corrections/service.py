@@ -120,17 +120,21 @@ async def _post(stripe: Stripe, correction: Correction) -> StripeError | None:
             case Way.EVENT:
                 await meters.send(stripe, correction.event(), idempotency_key=key)
             case Way.CREDIT if correction.credit_minor:
-                await grants.grant(
-                    stripe,
-                    correction.customer_id,
-                    correction.currency,
-                    correction.credit_minor,
-                    name=CREDIT_NAME,
-                    idempotency_key=key,
-                )
+                await _grant(stripe, correction, correction.credit_minor)
     except StripeError as error:
         return error
     return None
+
+
+async def _grant(stripe: Stripe, correction: Correction, minor: int) -> None:
+    """Grant credit, unless an earlier attempt did: no sum of Stripe's shows it, but its list of grants does."""
+    key = correction.idempotency_key
+    if correction.first_attempt_at is None or not await grants.is_granted(
+        stripe, correction.customer_id, key
+    ):
+        await grants.grant(
+            stripe, correction.customer_id, correction.currency, minor, name=CREDIT_NAME, idempotency_key=key
+        )
 
 
 async def _record(

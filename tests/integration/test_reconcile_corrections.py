@@ -29,6 +29,7 @@ SURPLUS = 20_000
 """Rp 20 in the units of the meter, so that an invoice shows it."""
 ADJUSTMENTS = "/v1/billing/meter_event_adjustments"
 EVENTS = "/v1/billing/meter_events"
+GRANTS = "/v1/billing/credit_grants"
 
 
 @pytest.fixture
@@ -125,11 +126,8 @@ async def test_an_event_that_cannot_be_cancelled_any_more_is_followed_by_its_opp
     await assert_put_right(desk, consumer)
 
 
-async def test_what_is_on_a_final_invoice_is_made_good_by_credit_to_the_minor_unit(desk, consumer, finding):
-    unit = STRIPE_MONEY[Currency.IDR].meter_unit_pico
-    cost = await outbox_units(desk.db, consumer) * unit
-    minor = 10**10
-    billed = (cost + SURPLUS * unit + minor // 2) // minor
+async def bill(desk, consumer, billed):
+    """Let an invoice of the month be final."""
     await desk.db.execute(
         "INSERT INTO stripe_price VALUES ('price_use', 'use', 'payg', 'idr', 'metered', '0.1', $1)", TEN
     )
@@ -139,13 +137,25 @@ async def test_what_is_on_a_final_invoice_is_made_good_by_credit_to_the_minor_un
         " 'price_use', 'quantity', '1', 'proration', false, 'amount_minor', $5::bigint, 'period_start', $3::timestamptz, 'period_end', $4::timestamptz)), $4)",
         consumer.account_id, consumer.customer_id, datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC), billed,
     )  # fmt: skip
-    found = await correct(desk, finding, identifier="foreign")
-    assert (found.way, found.state) == (Way.CREDIT, CorrectionState.DONE)
-    assert found.credit_minor == SURPLUS // 10
+
+
+async def granted(desk, consumer):
     page = await desk.stripe.read(
         lambda sdk: sdk.v1.billing.credit_grants.list_async({"customer": consumer.customer_id})
     )
-    assert [grant.amount.monetary.value for grant in page.data] == [SURPLUS // 10]
+    return [grant.amount.monetary.value for grant in page.data]
+
+
+async def test_what_is_on_a_final_invoice_is_made_good_by_credit_to_the_minor_unit(desk, consumer, finding):
+    unit = STRIPE_MONEY[Currency.IDR].meter_unit_pico
+    cost = await outbox_units(desk.db, consumer) * unit
+    minor = 10**10
+    billed = (cost + SURPLUS * unit + minor // 2) // minor
+    await bill(desk, consumer, billed)
+    found = await correct(desk, finding, identifier="foreign")
+    assert (found.way, found.state) == (Way.CREDIT, CorrectionState.DONE)
+    assert found.credit_minor == SURPLUS // 10
+    assert await granted(desk, consumer) == [SURPLUS // 10]
     desk.wait(timedelta(minutes=15))
     await desk.reconcile()
     assert await desk.findings() == []
@@ -182,6 +192,22 @@ async def test_after_twenty_hours_only_a_comparison_tells_whether_it_arrived(des
     second = await correct(desk, finding)
     assert second.correction_id != first.correction_id
     await assert_put_right(desk, consumer)
+
+
+@pytest.mark.parametrize("fault", ["commit_then_drop", "reset"])
+async def test_credit_whose_answer_was_lost_is_granted_once_however_late_it_is_typed_again(
+    desk, consumer, finding, fault
+):
+    await bill(desk, consumer, SURPLUS // 10)
+    desk.sandbox.faults({"kind": fault, "path": GRANTS})
+    first = await correct(desk, finding)
+    assert (first.way, first.state) == (Way.CREDIT, CorrectionState.WAITING)
+    for _ in range(2):
+        desk.wait(timedelta(hours=25))
+        await desk.reconcile()
+    again = await correct(desk, finding)
+    assert (again.correction_id, again.state) == (first.correction_id, CorrectionState.DONE)
+    assert await granted(desk, consumer) == [SURPLUS // 10]
 
 
 async def test_a_correction_whose_answer_was_lost_is_done_when_the_difference_is_gone(
