@@ -78,6 +78,7 @@ TYPES: dict[str, SubjectKind] = {
     "customer.subscription.resumed": SubjectKind.SUBSCRIPTION,
     "invoice.created": SubjectKind.INVOICE,
     "invoice.updated": SubjectKind.INVOICE,
+    "invoice.deleted": SubjectKind.INVOICE,
     "invoice.finalized": SubjectKind.INVOICE,
     "invoice.finalization_failed": SubjectKind.INVOICE,
     "invoice.paid": SubjectKind.INVOICE,

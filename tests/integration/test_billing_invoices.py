@@ -92,6 +92,19 @@ async def test_an_invoice_of_somebody_elses_product_is_not_kept(shop):
     assert await store.list_invoices(shop.db, account_id=None, limit=10) == []
 
 
+async def test_a_draft_that_somebody_deletes_in_stripe_is_forgotten(shop, sari):
+    subscription = await shop.subscribed(sari, "basic")
+    headers = {"Authorization": "Bearer sk_test_x", "Content-Type": "application/x-www-form-urlencoded"}
+    form = f"customer={subscription.customer_id}&currency=idr"
+    _, _, answer = shop.sandbox.send("POST", "/v1/invoices", form, headers)
+    await shop.catch_up()
+    (draft,) = await store.list_invoices(shop.db, account_id=sari.account_id, status="draft", limit=10)
+    assert draft.invoice_id in answer
+    assert shop.sandbox.send("DELETE", f"/v1/invoices/{draft.invoice_id}", None, headers)[0] == 200
+    await shop.catch_up()
+    assert await store.list_invoices(shop.db, account_id=sari.account_id, status="draft", limit=10) == []
+
+
 async def test_a_long_invoice_is_read_with_all_its_lines(shop, sari):
     await shop.subscribed(sari, "basic")
     [subscription] = shop.get("/v1/subscriptions")["data"]
