@@ -171,7 +171,7 @@ class AdvisoryLease:
 
 def is_operational(error: BaseException) -> bool:
     """Tell whether an error is the database's trouble rather than a bug of ours."""
-    return isinstance(error, OPERATIONAL_ERRORS)
+    return isinstance(error, OPERATIONAL_ERRORS + CONTENTION_ERRORS)
 
 
 def is_poison(error: BaseException) -> bool:

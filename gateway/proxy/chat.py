@@ -86,6 +86,7 @@ class ChatWire:
         self._delivered_bytes = 0
         self._written: list[str] | None = None
         self._finished: dict[int, str] = {}
+        self._is_writing = False
         self._kept_back = b""
 
     def prepare(self, upstream: Upstream) -> UpstreamCall:
@@ -101,7 +102,11 @@ class ChatWire:
         return b""
 
     def feed(self, event: SseEvent) -> bytes:
-        """Pass an event on as it came, or keep it back when the answer is over."""
+        """Pass an event on as it came, or keep it back when the answer may be over.
+
+        That is, when no choice is being written: another one may follow, and an upstream that was asked for several may
+        write one only.
+        """
         data = event.data
         if data is None:
             return event.raw
@@ -110,11 +115,11 @@ class ChatWire:
             self._check_finished()
             self._kept_back += event.raw
             return b""
-        raw = self._read(event, data)
-        if len(self._finished) < self._request.choices:
-            return raw
-        self._kept_back += raw
-        return b""
+        self._kept_back += self._read(event, data)
+        if not self._is_writing:
+            return b""
+        written, self._kept_back = self._kept_back, b""
+        return written
 
     def take_body(self, body: bytes) -> None:
         """Read a whole answer; it is passed on byte for byte."""
@@ -161,6 +166,7 @@ class ChatWire:
     def _take(self, answer: _Answer) -> None:
         if answer.usage is not UNSET and answer.usage is not None:
             self._usage = answer.usage
+        self._is_writing = False
         for choice in answer.choices or ():
             written = choice.delta or choice.message
             for text in written.texts() if written else ():
@@ -171,6 +177,7 @@ class ChatWire:
                     self._written.append(text)
             if choice.finish_reason:
                 self._finished[choice.index] = choice.finish_reason
+            self._is_writing |= choice.index not in self._finished
 
     def _check_finished(self) -> None:
         """A stream that ends without finishing its choices was cut off, however cleanly it was closed."""

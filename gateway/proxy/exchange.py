@@ -9,14 +9,22 @@ from collections.abc import Callable
 import msgspec
 
 from gateway.errors import NusagateError
-from gateway.ledger.model import EndReason, Heartbeat
+from gateway.ledger.model import Charge, EndReason, Heartbeat
 from gateway.ledger.service import SettlementLost
 from gateway.metering.bounds import ESTIMATED_BYTES_PER_TOKEN
 from gateway.metering.charge import Delivery
 from gateway.metering.meter import Hold
 from gateway.proxy.downstream import Downstream, Headers, Send
 from gateway.proxy.sse import SseEventTooLarge, SseSplitter
-from gateway.proxy.wire import Failure, MalformedAnswer, ShuttingDown, UpstreamFailed, UpstreamRefused, Wire
+from gateway.proxy.wire import (
+    Closing,
+    Failure,
+    MalformedAnswer,
+    ShuttingDown,
+    UpstreamFailed,
+    UpstreamRefused,
+    Wire,
+)
 from gateway.runtime.failpoints import failpoint
 from gateway.runtime.interrupt import Interrupt, Interrupted
 from gateway.runtime.logging import describe, get_logger
@@ -136,7 +144,7 @@ class Exchange:
         failpoint("request.after_hold")
         ending = await self._relay()
         charged = self._hold.charge(ending, await self._delivery())
-        closing = self._wire.close(charged, self._failure(ending))
+        closing = self._close(charged, ending)
         failpoint("request.before_commit")
         try:
             await self._hold.settle(
@@ -256,6 +264,15 @@ class Exchange:
         input_tokens, output_tokens = counted
         counts = TokenCounts(input_text=input_tokens or 0, output_text=output_tokens or 0)
         return msgspec.structs.replace(delivery, counted=counts)
+
+    def _close(self, charged: Charge | None, ending: EndReason) -> Closing:
+        """Have the end of the answer written, or an error in its place."""
+        try:
+            return self._wire.close(charged, self._failure(ending))
+        except Exception as error:  # a bug here must still settle what was served
+            log.error("closing failed", request_id=self._request_id, **describe(error))
+            self._error = NusagateError()
+            return self._wire.close(None, self._failure(ending))
 
     def _failure(self, ending: EndReason) -> Failure | None:
         """Say what went wrong, if anything did, in the words of the error table."""
