@@ -14,7 +14,7 @@ from gateway.http.openapi import openapi_document
 from gateway.http.reading import RequestHeaders, client_address
 from gateway.http.services import Services
 from gateway.http.wire_errors import LimitsUnavailable
-from gateway.keys.model import Endpoint, KeyRecord, check_ip, check_model
+from gateway.keys.model import Endpoint, KeyRecord, check_endpoint, check_ip, check_model
 from gateway.ledger import store as ledger_store
 from gateway.quota import model as quota_model
 from gateway.quota import service as quota_service
@@ -45,6 +45,13 @@ async def _authenticate(request: Caller) -> tuple[Services, KeyRecord]:
     headers = RequestHeaders(request.scope, max_bytes=services.settings.limits.max_header_bytes)  # type: ignore[arg-type]
     record = await services.keys.authenticate(headers.presented_key or "")
     check_ip(record, client_address(request.scope, headers, services.settings.trusted_proxies))  # type: ignore[arg-type]
+    return services, record
+
+
+async def _authenticate_for_responses(request: Caller) -> tuple[Services, KeyRecord]:
+    """Authenticate for what is stored of responses, which is open to the keys that may make them."""
+    services, record = await _authenticate(request)
+    check_endpoint(record, Endpoint.RESPONSES)
     return services, record
 
 
@@ -161,14 +168,14 @@ async def get_usage(request: Caller) -> Response[bytes]:
 @get("/v1/responses/{response_id:str}")
 async def get_response(request: Caller, response_id: str) -> Response[bytes]:
     """Return a stored response of the caller's account."""
-    services, record = await _authenticate(request)
+    services, record = await _authenticate_for_responses(request)
     return _json(await responses_store.find_response(services.db, record.account_id, _askable(response_id)))
 
 
 @delete("/v1/responses/{response_id:str}", status_code=200)
 async def delete_response(request: Caller, response_id: str) -> Response[bytes]:
     """Forget a stored response."""
-    services, record = await _authenticate(request)
+    services, record = await _authenticate_for_responses(request)
     await responses_store.delete_response(services.db, record.account_id, _askable(response_id))
     return _json({"id": response_id, "object": "response", "deleted": True})
 
@@ -176,7 +183,7 @@ async def delete_response(request: Caller, response_id: str) -> Response[bytes]:
 @get("/v1/responses/{response_id:str}/input_items")
 async def list_input_items(request: Caller, response_id: str) -> Response[bytes]:
     """Page through what a stored response was made from."""
-    services, record = await _authenticate(request)
+    services, record = await _authenticate_for_responses(request)
     query = request.query_params
     limit = query.get("limit", "20")
     if not limit.isascii() or not limit.isdigit():
@@ -195,7 +202,7 @@ async def list_input_items(request: Caller, response_id: str) -> Response[bytes]
 @post("/v1/responses/{response_id:str}/cancel", status_code=200)
 async def cancel_response(request: Caller, response_id: str) -> Response[bytes]:
     """Refuse: answers are stored when they have ended, and then there is nothing to cancel."""
-    services, record = await _authenticate(request)
+    services, record = await _authenticate_for_responses(request)
     await responses_store.find_response(services.db, record.account_id, _askable(response_id))
     raise InvalidValue(
         "This response has ended already; only a running one can be cancelled.", param="response_id"

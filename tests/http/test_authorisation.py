@@ -10,6 +10,7 @@ from gateway.accounts.model import AccountStatus
 from gateway.http.inference import ENDPOINTS
 from gateway.http.routes import ROUTES
 from gateway.keys import service as keys
+from gateway.keys.model import Endpoint
 from tests.http.asking import CHAT, EMBEDDINGS, RESPONSES, ask, bearer, body_of
 from tests.plugins.gateway import CLOCK
 
@@ -174,6 +175,17 @@ async def test_nobody_continues_the_conversation_of_another_account(http, sari, 
     answer = ask(http, budi, RESPONSES, "Lanjut [[sim output=1]]", previous_response_id=made)
     assert (answer.status, answer.code) == (404, "response_not_found")
     assert answer.json["error"]["param"] == "previous_response_id"
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(key for key in EXPECTED if "response_id" in key[1]))
+async def test_a_key_that_may_not_use_responses_opens_none_that_another_key_made(
+    http, sari, people, method, path
+):
+    made = ask(http, sari, RESPONSES, "Rahasia [[sim output=1]]").json["id"]
+    narrow = await people.another_key(sari, endpoints=(Endpoint.EMBEDDINGS,))
+    refused = http.request(method, path.replace("{response_id:str}", made), headers=bearer(narrow))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "endpoint_not_allowed")
+    assert http.get(f"{RESPONSES}/{made}", headers=bearer(sari)).status_code == 200
 
 
 async def test_usage_is_the_callers_own(http, sari, budi):
