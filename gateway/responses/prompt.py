@@ -63,11 +63,35 @@ def fit_window(
     while bound.tokens(size) > room and first < len(conversation) - 1:
         size -= _item_bytes(conversation[first])
         first += 1
-    return conversation[first:]
+    return _without_orphans(conversation[first:]) if first else conversation
+
+
+def _without_orphans(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """Leave out what functions returned to calls that were dropped, because models refuse it; the last item stays."""
+    *earlier, last = items
+    called: set[str] = set()
+    kept = []
+    for item in earlier:
+        if isinstance(item, FunctionCall):
+            called.add(item.call_id)
+        if not isinstance(item, FunctionCallOutput) or item.call_id in called:
+            kept.append(item)
+    return (*kept, last)
 
 
 def _item_bytes(item: Item) -> int:
-    return FRAME_BYTES + sum(utf8_length(text) for text in texts_of(item))
+    return FRAME_BYTES + sum(utf8_length(text) for text in (*texts_of(item), *_marks_of(item)))
+
+
+def _marks_of(item: Item) -> list[str]:
+    """Return what of an item is sent on and is no text: a template may show an id, and encrypted thoughts are read."""
+    match item:
+        case FunctionCall() | FunctionCallOutput():
+            return [item.call_id]
+        case ReasoningItem(encrypted_content=str(encrypted)):
+            return [encrypted]
+        case _:
+            return []
 
 
 def _structures(request: ResponseRequest) -> list[bytes]:
