@@ -15,7 +15,7 @@ from gateway.metering.bounds import ESTIMATED_BYTES_PER_TOKEN
 from gateway.metering.charge import Delivery
 from gateway.metering.meter import Hold
 from gateway.proxy.downstream import Downstream, Headers, Send
-from gateway.proxy.sse import SseEventTooLarge, SseSplitter
+from gateway.proxy.sse import SseEvent, SseEventTooLarge, SseSplitter
 from gateway.proxy.wire import (
     Closing,
     Failure,
@@ -233,10 +233,20 @@ class Exchange:
             self._hold.mark_first_byte()
             failpoint("request.in_event")
             events = splitter.feed(chunk)
-            await downstream.write(
-                wire.feed(events[0]) if len(events) == 1 else b"".join([wire.feed(event) for event in events])
-            )
+            if len(events) == 1:
+                await downstream.write(wire.feed(events[0]))
+            else:
+                await self._relay_piece(events)
         failpoint("request.after_usage")
+
+    async def _relay_piece(self, events: list[SseEvent]) -> None:
+        """Relay events that came in one piece; those before one that fails are charged, and so are delivered."""
+        written: list[bytes] = []
+        try:
+            for event in events:
+                written.append(self._wire.feed(event))  # noqa: PERF401 - a comprehension would lose them
+        finally:
+            await self.downstream.write(b"".join(written))
 
     async def _take_body(self, answer: UpstreamAnswer) -> None:
         body = await answer.read_all(self._transport.limits.max_answer_bytes)

@@ -47,7 +47,7 @@ class UpstreamRefused(NusagateError):
         """Take over what the upstream says is wrong with the request, if it says it in the usual shape."""
         try:
             message = _ERROR_DECODER.decode(body).error.message
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             message = None
         return cls(message and f"The model refused the request: {message[:MESSAGE_MAX_CHARACTERS]}")
 

@@ -210,7 +210,7 @@ class UpstreamClient:
                 return _COUNT_DECODER.decode(await answer.read_all(COUNT_ANSWER_BYTES)).count
             finally:
                 await answer.close()
-        except (NusagateError, msgspec.DecodeError):
+        except (NusagateError, msgspec.DecodeError, RecursionError):
             return None
 
     async def close(self) -> None:

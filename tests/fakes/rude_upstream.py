@@ -116,6 +116,16 @@ class _Handler(BaseHTTPRequestHandler):
         )
         self.wfile.write(b"data: [DONE]\n\n")
 
+    def breaking(self) -> None:
+        """A stream that fails in the same piece that carries its first words."""
+        pieces = [{"choices": [{"index": 0, "delta": {"content": text}}]} for text in ("Over ", "there.")]
+        events = [b"data: " + json.dumps(piece).encode() for piece in (*pieces, {"error": {"code": 500}})]
+        self._reply(200, b"\n\n".join([*events, b""]), content_type="text/event-stream")
+
+    def mumbling(self) -> None:
+        """A refusal with a byte that is not UTF-8."""
+        self._reply(400, json.dumps({"error": {"message": "No cafe."}}).encode().replace(b"cafe", b"caf\xe9"))
+
     def garbled(self) -> None:
         """Not HTTP at all."""
         self.wfile.write(b"\x00\x01 this is not a status line\r\n\r\n")

@@ -189,3 +189,24 @@ async def test_an_answer_that_is_no_stream_where_one_was_asked_for_is_an_error(
     answer = ask(http, sari, path, f"[[rude {manner}]]", model="rude", stream=True)
     assert (answer.status, answer.code) == (502, "upstream_error")
     assert await books.state(answer.label) == RELEASED
+
+
+# ---------------------------------------------------------------- in one piece
+
+
+@pytest.mark.parametrize("path", [CHAT, RESPONSES])
+async def test_what_came_in_one_piece_with_an_error_is_delivered_before_it(http, sari, books, path):
+    answer = await asyncio.to_thread(ask, http, sari, path, "[[rude breaking]]", model="rude", stream=True)
+    assert (answer.text, answer.code) == ("Over there.", "upstream_error")
+    numbers = [event["sequence_number"] for event in answer.events if "sequence_number" in event]
+    assert numbers == list(range(len(numbers)))
+    entry = await books.closed(answer.label)
+    assert entry["output_text_tokens"] == estimate_output_tokens(len(answer.text))
+
+
+@pytest.mark.parametrize("path", [CHAT, RESPONSES])
+async def test_a_refusal_that_is_no_text_is_a_refusal(http, sari, books, path):
+    answer = await asyncio.to_thread(ask, http, sari, path, "[[rude mumbling]]", model="rude")
+    assert (answer.status, answer.code) == (400, "invalid_request_error")
+    assert await books.closed(answer.label) is None
+    assert await books.ending(answer.label) == "upstream_error"
