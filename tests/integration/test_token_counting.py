@@ -83,6 +83,7 @@ async def test_an_upstream_without_a_counter_is_not_asked(counter, count):
         b"[7]",
         b"seven",
         b"",
+        b'{"count": 7, "more": %b%b}' % (b"[" * 2000, b"]" * 2000),
     ],
 )
 async def test_nonsense_is_no_count(counter, count, answer):
