@@ -1,5 +1,7 @@
 """Who an account is and what it may use: its plan's limits, with what was set for it alone put over them."""
 
+import re
+import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -13,6 +15,9 @@ from gateway.plans.model import AccountLimits
 from gateway.units import Currency
 
 EMAIL_LENGTH_MAX = 254
+EMAIL = re.compile(r"""[^\s"(),:;<>?@\[\\\]]+@(?:[\w-]+\.)*[\w-]+""")
+"""One mailbox in its plain form: with what else a header of a mail allows, one text could name several, or the same mailbox
+in any number of ways."""
 
 
 class AccountStatus(StrEnum):
@@ -63,13 +68,17 @@ class EmailTaken(NusagateError):
 
 
 def normalise_email(text: str) -> str:
-    """Write an address as accounts keep it, trimmed and in lower case; ``InvalidValue`` if it cannot be one."""
-    email = text.strip().lower()
-    name, at, host = email.partition("@")
-    if not (name and at and host) or "@" in host or " " in email or not email.isprintable():
-        raise InvalidValue(f"{text!r} is not an e-mail address.", param="email")
+    """Write an address as accounts keep it, trimmed and in lower case; ``InvalidValue`` if it cannot be one.
+
+    Wide letters and the like become plain ones, as they do on a mail's way.
+    """
+    email = text.strip()
+    if len(email) <= EMAIL_LENGTH_MAX:
+        email = unicodedata.normalize("NFKC", email).lower()
     if len(email) > EMAIL_LENGTH_MAX:
         raise InvalidValue(f"An e-mail address has at most {EMAIL_LENGTH_MAX} characters.", param="email")
+    if not EMAIL.fullmatch(email) or not email.isprintable():
+        raise InvalidValue(f"{text!r} is not an e-mail address.", param="email")
     return email
 
 

@@ -208,6 +208,14 @@ async def test_a_mailbox_has_one_account_however_it_is_spelt(portal):
     assert await people(portal) == [("sari@gmail.com", "free")]
 
 
+@pytest.mark.parametrize(
+    "email", ["1,sari@gmail.com", "x<sari@gmail.com>", "sari@gmail.com.", "(1)sari@gmail.com"]
+)
+async def test_a_mailbox_is_not_spelt_as_a_header_would_take_it(portal, email):
+    answer = await portal.browser().post("/signup", email=email, password=PASSWORD)
+    assert "This is not an e-mail address" in text_of(answer)
+
+
 async def test_of_two_spellings_that_wait_the_first_whose_link_is_followed_has_the_account(portal):
     first, second = portal.browser(), portal.browser(network="192.0.2.8")
     await first.post("/signup", email="sari@gmail.com", password=PASSWORD)

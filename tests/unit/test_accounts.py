@@ -15,12 +15,39 @@ def test_an_address_is_kept_trimmed_and_in_lower_case():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "sari", "@example.com", "sari@", "a@b@c", "sa ri@example.com", "sari@exa\nmple.com", "a\x00@b"],
+    [
+        "",
+        "sari",
+        "@example.com",
+        "sari@",
+        "a@b@c",
+        "sa ri@example.com",
+        "sari@exa\nmple.com",
+        "a\x00@b",
+        "sari@a..b",
+    ],
 )
 def test_what_cannot_be_an_address_is_refused_by_name(text):
     with pytest.raises(InvalidValue, match="not an e-mail address") as refused:
         normalise_email(text)
     assert refused.value.param == "email"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1,sari@example.com", "x<sari@example.com>", "(1)sari@example.com", "sari@example.com(1)"),
+        *('"sari"@example.com', "x:sari@example.com", "sari@example.com.", "=?utf-8?q?sari?=@example.com"),
+        *("sari@example\u3002com", "sari@exam\u00adple.com", "sari@[192.0.2.1]", "sa\\ri@example.com"),
+    ],
+)
+def test_what_a_header_of_a_mail_would_take_for_another_address_is_none(text):
+    with pytest.raises(InvalidValue, match="not an e-mail address"):
+        normalise_email(text)
+
+
+def test_wide_letters_do_not_make_another_address():
+    assert normalise_email("\uff53\uff41ri@\uff45xample.com") == "sari@example.com"
 
 
 def test_an_address_has_at_most_254_characters():
