@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from admin.access import delays, second_factor, sessions, store, trail
+from admin.access import delays, entering, second_factor, sessions, store, trail
 from admin.access.door import Caller, Door
 from admin.access.joining import FREE_PLAN, mailbox_digests
 from admin.access.keyring import new_token, token_digest
@@ -82,9 +82,9 @@ async def change_password(
 ) -> None:
     """Set a new password, after the current one was confirmed, and end every other session and every reset link.
 
-    The caller holds the transaction. ``PasswordRefused`` for a weak one.
+    The caller holds the transaction. ``PasswordRefused`` for a weak one, ``LoginRefused`` where it was changed meanwhile.
     """
-    person, _ = await store.lock_person(connection, session.person.person_id)
+    person = await entering.hold(connection, session.person)
     await _keep(door, connection, person, new, language)
     # A link that somebody else has asked for, or has, would undo it.
     await store.use_resets(connection, person.person_id, door.clock.now())
@@ -136,9 +136,10 @@ async def switch_second_factor_off(
 ) -> None:
     """Ask for the second factor no more, once the password was confirmed and is long enough to stand alone.
 
-    The caller holds the transaction. ``PasswordRefused`` for one that is too short for that.
+    The caller holds the transaction. ``PasswordRefused`` for one that is too short for that, ``LoginRefused`` where it was
+    changed meanwhile.
     """
-    person = session.person
+    person = await entering.hold(connection, session.person)
     check_password(password, email=person.email, second_factor=False)
     await second_factor.switch_off(connection, person)
     await trail.keep(connection, door.clock, person, "second_factor:switch_off")

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from admin.access import delays, second_factor, sessions, store
 from admin.access.door import Caller, Door
-from admin.access.model import CodeRefused, LoginRefused, Person, Session, Stage
+from admin.access.model import CodeRefused, LoginNeeded, LoginRefused, Person, Session, Stage
 from gateway.accounts.model import normalise_email
 from gateway.db.pool import Connection, Db
 from gateway.errors import InvalidValue
@@ -57,13 +57,27 @@ async def _forget(door: Door, db: Db, address: str, caller: Caller, *, known: bo
     await delays.forget(db, door.keyring, delays.ADDRESS, address)
 
 
+async def hold(connection: Connection, person: Person) -> Person:
+    """Hold somebody for the transaction and return them as they are; ``LoginRefused`` for a password that is over.
+
+    It was checked before, without holding anybody. Who knows it and asks again and again would otherwise be let in, or
+    change it back, in the moment in which its owner gets rid of it.
+    """
+    known, locks = await store.lock_person(connection, person.person_id)
+    if locks.closed or known.password_changed_at != person.password_changed_at:
+        raise LoginRefused
+    return known
+
+
 async def enter(
     door: Door, connection: Connection, person: Person, caller: Caller, *, before: Session | None
 ) -> tuple[str, Stage]:
     """Open a session after the password was right; return its token, and whether a second factor is asked for.
 
     ``before`` is the session that the browser had, if any; it ends here. The caller holds the transaction.
+    ``LoginRefused`` where the password was changed meanwhile.
     """
+    person = await hold(connection, person)
     if before is not None:
         await store.end_session(connection, before.session_id, before.person.person_id, door.clock.now())
     stage = Stage.OPEN if person.second_factor_since is None else Stage.SECOND_FACTOR
@@ -75,11 +89,12 @@ async def pass_second_factor(
 ) -> str:
     """Turn a session that waits for its second factor into an open one, with a new token; ``CodeRefused``.
 
-    The caller holds the transaction and has counted the attempt with ``count_code``.
+    ``LoginNeeded`` where the session was ended meanwhile. The caller holds the transaction and has counted the attempt with ``count_code``.
     """
     if not await second_factor.use_code(door, connection, session.person, code):
         raise CodeRefused(param="code")
-    await store.end_session(connection, session.session_id, session.person.person_id, door.clock.now())
+    if not await sessions.end_session(door, connection, session.person, session.session_id):
+        raise LoginNeeded
     return await sessions.open_session(door, connection, session.person, caller, Stage.OPEN)
 
 

@@ -31,6 +31,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     email: str
     language: Language | None
     created_at: datetime
+    password_changed_at: datetime
     second_factor_since: datetime | None
 
 

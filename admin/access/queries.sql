@@ -21,14 +21,14 @@ DELETE FROM guess_delay WHERE subject = $1;
 
 -- find_person_by_email
 -- Somebody by address, with what they are recognised by.
-SELECT person_id, account_id, email, language, created_at, totp_since, password_hash, totp_nonce, totp_version,
-       totp_last_step, closed_at
+SELECT person_id, account_id, email, language, created_at, password_changed_at, totp_since, password_hash, totp_nonce,
+       totp_version, totp_last_step, closed_at
 FROM person WHERE email = $1;
 
 -- lock_person
 -- Somebody by id, with what they are recognised by, held until the transaction ends.
-SELECT person_id, account_id, email, language, created_at, totp_since, password_hash, totp_nonce, totp_version,
-       totp_last_step, closed_at
+SELECT person_id, account_id, email, language, created_at, password_changed_at, totp_since, password_hash, totp_nonce,
+       totp_version, totp_last_step, closed_at
 FROM person WHERE person_id = $1 FOR UPDATE;
 
 -- is_known_network
@@ -148,14 +148,14 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $7, $8);
 -- find_session
 -- Whose browser a request comes from; no row where the session is over.
 SELECT s.session_id, s.stage, s.network, s.agent, s.created_at AS session_created_at, s.seen_at, s.confirmed_at,
-       p.person_id, p.account_id, p.email, p.language, p.created_at, p.totp_since
+       p.person_id, p.account_id, p.email, p.language, p.created_at, p.password_changed_at, p.totp_since
 FROM portal_session s JOIN person p USING (person_id)
 WHERE s.token_digest = $1 AND s.ended_at IS NULL AND s.expires_at > $2 AND s.seen_at > $3 AND p.closed_at IS NULL;
 
 -- list_sessions
 -- The browsers that somebody is inside with, the latest first.
 SELECT s.session_id, s.stage, s.network, s.agent, s.created_at AS session_created_at, s.seen_at, s.confirmed_at,
-       p.person_id, p.account_id, p.email, p.language, p.created_at, p.totp_since
+       p.person_id, p.account_id, p.email, p.language, p.created_at, p.password_changed_at, p.totp_since
 FROM portal_session s JOIN person p USING (person_id)
 WHERE s.person_id = $1 AND s.stage = 'open' AND s.ended_at IS NULL AND s.expires_at > $2 AND s.seen_at > $3
 ORDER BY s.seen_at DESC LIMIT 100;

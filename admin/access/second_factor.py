@@ -55,7 +55,14 @@ async def switch_on(door: Door, connection: Connection, person: Person, code: st
 
 
 async def renew_recovery_codes(door: Door, connection: Connection, person: Person) -> list[str]:
-    """Make new recovery codes in place of the ones before; the caller holds the transaction."""
+    """Make new recovery codes in place of the ones before; the caller holds the transaction.
+
+    ``SecondFactorState`` where there is no second factor.
+    """
+    # Of two who ask at once, the codes of the first are among those that the second replaces.
+    known, _ = await store.lock_person(connection, person.person_id)
+    if known.second_factor_since is None:
+        raise SecondFactorState
     await trail.keep(connection, door.clock, person, "recovery_codes:renew")
     return await _renew(door, connection, person)
 

@@ -303,6 +303,7 @@ def _person(row: Row) -> Person:
         email=row["email"],
         language=Language(row["language"]) if row["language"] else None,
         created_at=row["created_at"],
+        password_changed_at=row["password_changed_at"],
         second_factor_since=row["totp_since"],
     )
 

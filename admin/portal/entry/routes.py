@@ -53,13 +53,13 @@ async def login(request: PageRequest) -> Response[str]:
         person = await entering.check_password(
             parts.door, parts.db, email=form.email, password=form.password, caller=visitor.caller
         )
+        async with parts.db.acquire() as connection, connection.transaction():
+            token, stage = await entering.enter(
+                parts.door, connection, person, visitor.caller, before=visitor.before
+            )
     except REFUSALS as error:
         view = LoginPage(email=form.email, next=following, problem=problem_of(visitor, error))
         return page(request, "entry/login.html", view, status=status_of(error))
-    async with parts.db.acquire() as connection, connection.transaction():
-        token, stage = await entering.enter(
-            parts.door, connection, person, visitor.caller, before=visitor.before
-        )
     keep_session(request, token)
     if stage is Stage.SECOND_FACTOR:
         return redirect(request, with_query("/login/code", next=following))
