@@ -65,7 +65,10 @@ def load_migrations() -> list[Migration]:
 
 async def migrate(connection: Connection) -> list[str]:
     """Apply what is missing and return the names applied; each file is one transaction."""
-    await connection.execute("SELECT pg_advisory_lock($1)", LOCK_ID, timeout=60)
+    async with connection.transaction():
+        # Whoever comes second waits while the first one works, which may be longer than connections wait for a lock.
+        await connection.execute("SET LOCAL lock_timeout = 0")
+        await connection.execute("SELECT pg_advisory_lock($1)", LOCK_ID, timeout=60)
     try:
         await connection.execute(HISTORY)
         done = {

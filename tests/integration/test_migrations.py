@@ -7,7 +7,7 @@ from pathlib import Path
 import asyncpg
 
 from gateway.db.embedded import BIN
-from gateway.db.migrate import migrate, pending
+from gateway.db.migrate import LOCK_ID, migrate, pending
 
 SCHEMA = Path(__file__).parents[2] / "gateway" / "db" / "schema.sql"
 
@@ -61,3 +61,19 @@ async def test_two_runners_at_once_apply_each_migration_once(postgres_url):
     assert sorted(map(bool, applied)) == [False, True]
     for connection in connections:
         await connection.close()
+
+
+async def test_a_runner_waits_for_another_longer_than_connections_wait_for_a_lock(postgres_url):
+    url = await fresh_database(postgres_url, "second_runner")
+    first = await asyncpg.connect(url)
+    await first.execute("SELECT pg_advisory_lock($1)", LOCK_ID)
+    second = await asyncpg.connect(url, server_settings={"lock_timeout": "1ms"})
+    running = asyncio.create_task(migrate(second))
+    waiting = """SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $1 AND NOT granted AND waitstart < now() - interval '50 ms')"""
+    asked = 0
+    while not running.done() and not await first.fetchval(waiting, second.get_server_pid()):
+        asked += 1
+        assert asked < 100_000
+    await first.execute("SELECT pg_advisory_unlock($1)", LOCK_ID)
+    assert await running
+    await asyncio.gather(first.close(), second.close())
