@@ -111,9 +111,18 @@ def read_smtp_url(environ: Mapping[str, str], public: SplitResult) -> str | None
                 "NUSAGATE_SMTP_URL is 'page:', which shows all mail to everybody; it is for one machine only"
             )
         return None
-    if urlsplit(url).scheme not in SMTP_SCHEMES or not urlsplit(url).hostname:
+    if not _is_smtp(url):
         raise ConfigurationError("NUSAGATE_SMTP_URL must look like smtp://user:password@host:587")
     return url
+
+
+def _is_smtp(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in SMTP_SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        # A password whose signs are not escaped; the text of this error may show parts of it.
+        return False
 
 
 def _time_zone(name: str) -> zoneinfo.ZoneInfo:

@@ -1,6 +1,7 @@
 """``nusagate doctor``: is everything that a gateway stands on there, and if not, what is missing."""
 
 import asyncio
+import http.client
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable
@@ -63,8 +64,13 @@ async def _examine_database(settings: Settings, catalogue: Catalogue) -> list[Ch
         connection = await open_connection(
             settings.database_url, settings.limits, application="nusagate-doctor"
         )
-    except (OSError, ValueError) as error:
-        return [Check("postgres", ok=False, detail=f"cannot be reached: {type(error).__name__}")]
+    except ValueError:
+        # The text of this error may show parts of the address, and so of its password.
+        return [Check("postgres", ok=False, detail="NUSAGATE_DATABASE_URL is not an address of a database")]
+    except Exception as error:  # no such database, no such user, a wrong password: what it is there to tell
+        return [
+            Check("postgres", ok=False, detail=f"cannot be reached: {str(error) or type(error).__name__}")
+        ]
     try:
         version = await connection.fetchval("SHOW server_version")
         checks = [Check("postgres", ok=True, detail=f"version {version}")]
@@ -138,5 +144,5 @@ def _upstream(upstream: Upstream) -> Check:
             return Check(name, ok=True, detail=f"{upstream.base_url} answers {answer.status}")
     except urllib.error.HTTPError as error:
         return Check(name, ok=error.code < 500, detail=f"{upstream.base_url} answers {error.code}")  # noqa: PLR2004 - a status
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         return Check(name, ok=False, detail=f"{upstream.base_url} cannot be reached: {type(error).__name__}")

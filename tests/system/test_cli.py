@@ -5,12 +5,15 @@ import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
 import rich_click as click
 
 from admin.cli import nusagate, run
+from admin.dev import CATALOGUE
 from gateway.keys.text import parse_key
 
 PEPPER = "the pepper of the tests"
@@ -317,6 +320,17 @@ def test_a_database_that_was_not_migrated_says_what_to_do(failing, monkeypatch, 
     status, sentence = failing("account", "list")
     assert status == 1
     assert "nusagate migrate" in sentence
+
+
+def test_the_doctor_says_of_a_database_that_lets_nobody_in_what_it_said(
+    cli, capsys, monkeypatch, database_url
+):
+    Path("nusagate.toml").write_text(CATALOGUE.format(port=1))
+    monkeypatch.setenv("NUSAGATE_DATABASE_URL", urlsplit(database_url)._replace(path="/nowhere").geturl())
+    assert run(["doctor", "--json"]) == 1
+    found = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+    assert found["postgres"]["detail"] == 'cannot be reached: database "nowhere" does not exist'
+    assert "upstream simulator" in found
 
 
 def test_a_missing_setting_is_named(failing, monkeypatch):

@@ -198,6 +198,8 @@ def test_only_our_own_links_of_a_letter_are_links():
     [
         ({"NUSAGATE_SMTP_URL": ""}, "NUSAGATE_SMTP_URL is not set"),
         ({"NUSAGATE_SMTP_URL": "http://mail"}, "must look like smtp://"),
+        ({"NUSAGATE_SMTP_URL": "smtps://user:se/cret@mail.example.com"}, "must look like smtp://"),
+        ({"NUSAGATE_SMTP_URL": "smtp://[mail"}, "must look like smtp://"),
         ({"NUSAGATE_PUBLIC_URL": "https://portal.example.com"}, "for one machine only"),
         ({"NUSAGATE_SESSION_SECRET": ""}, "NUSAGATE_SESSION_SECRET is not set"),
         ({"NUSAGATE_TIME_ZONE": "Mars/Base"}, "NUSAGATE_TIME_ZONE"),
