@@ -1,5 +1,6 @@
 """The portal in the test's own process, and people who use it with a browser that keeps cookies and reads forms."""
 
+import base64
 import re
 from html import unescape
 from urllib.parse import urlsplit
@@ -7,6 +8,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
+from admin.access.totp import code_at, step_of
 from admin.app import AdminApp, join_parts
 from admin.settings import PortalSettings, load_portal_settings
 from admin.web.parts import Parts, Till
@@ -131,6 +133,17 @@ def text_of(answer) -> str:
 def token_of(browser: Browser) -> str:
     """The session's token as the browser keeps it."""
     return browser.client.cookies["nusagate_session"]
+
+
+async def second_factor(portal: Portal, browser: Browser) -> tuple[bytes, list[str]]:
+    """Switch the second factor on, and return the app's secret and the recovery codes."""
+    page = await browser.get("/settings/second-factor")
+    text = page.text.partition('id="totp-secret">')[2].partition("<")[0]
+    secret = base64.b32decode(text.replace(" ", ""))
+    answer = await browser.post("/settings/second-factor", code=code_at(secret, step_of(portal.clock.now())))
+    assert "recovery codes" in text_of(answer), text_of(answer)
+    codes = answer.text.partition('id="codes">')[2].partition("</ul>")[0]
+    return secret, [item.partition("</li>")[0] for item in codes.split("<li>")[1:]]
 
 
 @pytest.fixture
