@@ -136,9 +136,9 @@ WHERE i.status = 'draft' AND i.created_at >= $1 AND EXISTS (
     WHERE l.period_start >= $1 AND l.period_start < $2);
 
 -- billed_usage
--- What each account's usage of a month came to without what was paid from credit, what of it was written off in Stripe's
--- units, and what its final invoices bill for it in minor units.
-SELECT c.account_id, c.currency, c.cum_pico - COALESCE(u.drawn_pico, 0) AS amount_pico, COALESCE((
+-- What each account's usage of a month came to, what of it was paid from credit, what was written off in Stripe's units,
+-- and what its final invoices bill for it in minor units.
+SELECT c.account_id, c.currency, c.cum_pico, COALESCE(u.drawn_pico, 0) AS drawn_pico, COALESCE((
     SELECT sum(b.value) FROM stripe_batch b
     WHERE b.account_id = c.account_id AND b.currency = c.currency AND b.window_start >= $2 AND b.window_start < $3
         AND b.state = 'empty'), 0)::bigint AS written_off_units, COALESCE((

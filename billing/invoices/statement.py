@@ -180,7 +180,8 @@ def compose(
     usage_pico = AmountPico(
         sum(line.amount_pico for line in billed) + sum(line.amount_pico for line in corrections)
     )
-    owed_pico = usage_pico - credit_pico
+    # What credit paid for below a unit was carried on to what Stripe bills.
+    owed_pico = usage_pico - STRIPE_MONEY[currency].whole_units_pico(credit_pico)
     usage_minor = to_minor(owed_pico - min(written_off_pico, max(owed_pico, 0)), currency)
     plan_minor = sum(line.amount_minor for line in plan)
     return Statement(

@@ -195,6 +195,7 @@ def _period(row: Row) -> PeriodRow:
 
 def _owed(row: Row) -> int:
     """Return what is left to be billed; what was paid from credit before it was written off is not taken off twice."""
-    amount_pico = int(row["amount_pico"])
-    written_off_pico = int(row["written_off_units"]) * STRIPE_MONEY[Currency(row["currency"])].meter_unit_pico
+    money = STRIPE_MONEY[Currency(row["currency"])]
+    amount_pico = int(row["cum_pico"]) - money.whole_units_pico(int(row["drawn_pico"]))
+    written_off_pico = int(row["written_off_units"]) * money.meter_unit_pico
     return amount_pico - min(written_off_pico, max(amount_pico, 0))

@@ -48,7 +48,7 @@ class Kind(StrEnum):
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """What is compared: a customer's usage in one currency, from ``start`` to before ``end``.
 
-    An invoice's first month may begin inside an hour, and batches are hours or, where it does, the parts of that one.
+    An invoice's time may begin or end inside an hour, and batches are hours or, where it does, the parts of that one.
     """
 
     account_id: UUID

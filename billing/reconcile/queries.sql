@@ -31,7 +31,7 @@ SELECT DISTINCT window_start FROM (
 -- Keep everybody else from the batches of a place.
 SELECT batch_id FROM stripe_batch
 WHERE account_id = $1 AND currency = $2 AND customer_id = $3 AND window_start >= $4 AND window_start < $5
-    AND event_at >= $6
+    AND event_at >= $6 AND event_at < $5
 ORDER BY batch_id FOR UPDATE;
 
 -- books
@@ -46,13 +46,14 @@ SELECT (COALESCE(sum(value) FILTER (WHERE state IN ('accepted', 'confirmed')), 0
     COALESCE(json_agg(json_build_array(batch_id, value, event_at) ORDER BY batch_id) FILTER (WHERE state = 'unproven'), '[]')
         AS doubtful
 FROM stripe_batch
-WHERE account_id = $1 AND currency = $2 AND customer_id = $3 AND window_start >= $4 AND window_start < $5 AND event_at >= $6;
+WHERE account_id = $1 AND currency = $2 AND customer_id = $3 AND window_start >= $4 AND window_start < $5
+    AND event_at >= $6 AND event_at < $5;
 
 -- confirm
 -- Stripe's own sum contains these.
 UPDATE stripe_batch SET state = 'confirmed', confirmed_at = $7
-WHERE account_id = $1 AND currency = $2 AND customer_id = $3 AND window_start >= $4 AND window_start < $5 AND event_at >= $6
-    AND state = 'accepted';
+WHERE account_id = $1 AND currency = $2 AND customer_id = $3 AND window_start >= $4 AND window_start < $5
+    AND event_at >= $6 AND event_at < $5 AND state = 'accepted';
 
 -- note_finding
 -- A difference: a new one, or one that was seen before; one that has changed is new. Answers since when it is the same.

@@ -27,6 +27,10 @@ class StripeMoney(msgspec.Struct, frozen=True, kw_only=True):
         """Return one unit of the meter in pico-currency."""
         return int(10 ** (PICO_DIGITS - self.meter_exponent))
 
+    def whole_units_pico(self, amount_pico: int) -> int:
+        """Return what of an amount is whole units of the meter, in pico-currency; what is below one is carried on."""
+        return amount_pico - amount_pico % self.meter_unit_pico
+
     @property
     def unit_amount_decimal(self) -> str:
         """Return the price of one unit of the meter in minor units, as a Stripe price takes it."""

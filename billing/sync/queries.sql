@@ -10,7 +10,8 @@ FOR NO KEY UPDATE OF c SKIP LOCKED;
 -- freeze
 -- Make batches of the outbox rows of locked accounts: one an account, currency and UTC hour that is over and has no
 -- open request. What is below Stripe's unit is carried, so the sum of a period is never off by a whole unit. An hour in
--- which a subscription by use began is two: what was before is on no invoice, because credit paid for it.
+-- which a subscription by use began or ended is cut there: what is outside of it is on no invoice, because credit paid
+-- for it.
 WITH open_requests AS (
     SELECT account_id, date_trunc('hour', min(admitted_at), 'UTC') AS first_hour
     FROM request_intent WHERE state = 'open' AND account_id = ANY ($1::uuid[]) AND admitted_at < $2
@@ -19,9 +20,10 @@ WITH open_requests AS (
 unit AS (
     SELECT * FROM unnest($4::text[], $5::numeric[], $6::text[]) AS u(currency, unit_pico, event_name)
 ),
-begun AS (
-    SELECT account_id, date_trunc('hour', started_at, 'UTC') AS window_start, max(started_at) AS began_at
-    FROM stripe_subscription WHERE account_id = ANY ($1::uuid[]) AND metered_item_id IS NOT NULL GROUP BY 1, 2
+cuts AS (
+    SELECT s.account_id, date_trunc('hour', t.turned_at, 'UTC') AS window_start, array_agg(t.turned_at) AS turns
+    FROM stripe_subscription s CROSS JOIN LATERAL (VALUES (s.started_at), (s.ended_at)) AS t(turned_at)
+    WHERE s.account_id = ANY ($1::uuid[]) AND s.metered_item_id IS NOT NULL AND t.turned_at IS NOT NULL GROUP BY 1, 2
 ),
 due AS (
     -- Account by account, oldest first, so that the limit cuts one hour in two and no more.
@@ -39,14 +41,14 @@ due AS (
     LIMIT $3
 ),
 parted AS (
-    SELECT d.*, COALESCE(d.occurred_at >= b.began_at, false) AS is_after
-    FROM due d LEFT JOIN begun b USING (account_id, window_start)
+    SELECT d.*, (SELECT count(*) FROM unnest(c.turns) AS t(turned_at) WHERE d.occurred_at >= t.turned_at) AS part
+    FROM due d LEFT JOIN cuts c USING (account_id, window_start)
 ),
 hours AS (
-    SELECT account_id, currency, window_start, is_after, to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM') AS period,
+    SELECT account_id, currency, window_start, part, to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM') AS period,
         count(*)::integer AS entries, sum(amount_pico) AS amount_pico,
         date_trunc('second', min(occurred_at)) AS event_at
-    FROM parted GROUP BY account_id, currency, window_start, is_after
+    FROM parted GROUP BY account_id, currency, window_start, part
 ),
 running AS (
     SELECT h.*, u.event_name, COALESCE(c.frozen_units, 0) AS units_before_all,
@@ -55,12 +57,12 @@ running AS (
     FROM hours h
     JOIN unit u USING (currency)
     LEFT JOIN stripe_carry c USING (account_id, currency, period)
-    WINDOW earlier AS (PARTITION BY h.account_id, h.currency, h.period ORDER BY h.window_start, h.is_after)
+    WINDOW earlier AS (PARTITION BY h.account_id, h.currency, h.period ORDER BY h.window_start, h.part)
 ),
 made AS MATERIALIZED (
     SELECT r.*, gen_random_uuid() AS batch_id, s.customer_id,
         r.units - lag(r.units, 1, r.units_before_all) OVER (
-            PARTITION BY r.account_id, r.currency, r.period ORDER BY r.window_start, r.is_after) AS value
+            PARTITION BY r.account_id, r.currency, r.period ORDER BY r.window_start, r.part) AS value
     FROM running r JOIN stripe_customer s USING (account_id)
 ),
 batches AS (
@@ -76,13 +78,13 @@ batches AS (
 carried AS (
     INSERT INTO stripe_carry AS c (account_id, currency, period, cum_pico, frozen_units)
     SELECT DISTINCT ON (account_id, currency, period) account_id, currency, period, cum_pico, units
-    FROM made ORDER BY account_id, currency, period, window_start DESC, is_after DESC
+    FROM made ORDER BY account_id, currency, period, window_start DESC, part DESC
     ON CONFLICT (account_id, currency, period) DO UPDATE SET
         cum_pico = EXCLUDED.cum_pico, frozen_units = EXCLUDED.frozen_units
 ),
 marked AS (
     UPDATE billing_outbox o SET batch_id = m.batch_id
-    FROM parted d JOIN made m USING (account_id, currency, window_start, is_after)
+    FROM parted d JOIN made m USING (account_id, currency, window_start, part)
     WHERE o.entry_id = d.entry_id
     RETURNING 1
 )

@@ -313,14 +313,16 @@ async def test_while_a_subscription_pays_credit_is_left_alone(shop, sari, pepper
     await till.meter.close()
 
 
+@pytest.mark.parametrize("more_tokens", [0, 3])
 async def test_a_month_that_credit_and_a_subscription_share_is_paid_once_to_the_minor_unit(
-    shop, sari, peppers
+    shop, sari, peppers, more_tokens
 ):
+    # Three tokens more leave half a unit of the meter on both sides, and half a minor unit on Stripe's.
     async def use(*, minute, hold=None):
         """Be served at a minute past ten; return what is held until it ends."""
         shop.move_to(TEN + timedelta(minutes=minute))
         till = Till(shop.db, shop.clock, peppers, sari)
-        held = hold or await till.admit(output_tokens=1_000)
+        held = hold or await till.admit(output_tokens=1_000 + more_tokens * (minute in {5, 40}))
         if hold or minute != STRADDLES:
             await till.settle(held)
         await till.meter.close()

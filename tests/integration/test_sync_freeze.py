@@ -170,12 +170,24 @@ async def test_an_hour_in_which_a_subscription_by_use_began_is_two_batches(seede
     await assert_proved(seeded)
 
 
-async def subscription(db, customer, began_at, *, metered_item):
+async def test_an_hour_is_cut_wherever_a_subscription_by_use_began_or_ended(seeded, clock, consumer):
+    for minute in (5, 15, 25, 35, 45):
+        await spend_exactly(seeded, consumer, TEN + timedelta(minutes=minute), minute * MILLI_RUPIAH)
+    first, second = (TEN + timedelta(minutes=minute) for minute in (10, 30))
+    await subscription(seeded, consumer, first, metered_item="si_1", ended_at=TEN + timedelta(minutes=20))
+    await subscription(seeded, consumer, second, metered_item="si_2", ended_at=TEN + timedelta(minutes=40))
+    await freeze(seeded, clock)
+    rows = sorted((row["event_at"], row["value"]) for row in await batches(seeded))
+    assert rows == [(TEN + timedelta(minutes=minute), minute) for minute in (5, 15, 25, 35, 45)]
+    await assert_proved(seeded)
+
+
+async def subscription(db, customer, began_at, *, metered_item, ended_at=None):
     await db.execute(
         "INSERT INTO stripe_subscription (subscription_id, account_id, customer_id, status, plan_id, metered_item_id,"
-        " started_at, period_start, period_end, asked_at)"
-        " VALUES ($4, $1, $2, 'active', 'payg', $5, $3, $3, $3, $3)",
-        customer.account_id, customer.customer_id, began_at, f"sub_{began_at}", metered_item,
+        " started_at, ended_at, period_start, period_end, asked_at)"
+        " VALUES ($4, $1, $2, 'active', 'payg', $5, $3, $6, $3, $3, $3)",
+        customer.account_id, customer.customer_id, began_at, f"sub_{began_at}", metered_item, ended_at,
     )  # fmt: skip
 
 
