@@ -11,7 +11,7 @@ ON CONFLICT (invoice_id) DO UPDATE SET
     attempt_count = EXCLUDED.attempt_count, next_attempt_at = EXCLUDED.next_attempt_at,
     finalized_at = EXCLUDED.finalized_at, paid_at = EXCLUDED.paid_at, hosted_url = EXCLUDED.hosted_url,
     pdf_url = EXCLUDED.pdf_url, lines = EXCLUDED.lines, asked_at = EXCLUDED.asked_at
-WHERE i.asked_at <= EXCLUDED.asked_at;
+WHERE i.asked_at <= EXCLUDED.asked_at OR i.asked_at > clock_timestamp();
 
 -- delete_invoice
 -- Forget a draft that was deleted at Stripe.

@@ -13,16 +13,15 @@ from billing.stripe.client import Stripe
 from billing.stripe.errors import StripeMissing
 from billing.subscriptions import store as subscriptions
 from billing.subscriptions.remote import id_of, moment, moment_or_none
-from gateway.clock import Clock
 from gateway.db.pool import Db
 
 LINES_PAGE = 100
 LINES_MAX = 1_000
 
 
-async def refresh_invoice(db: Db, clock: Clock, stripe: Stripe, invoice_id: str) -> Invoice | None:
+async def refresh_invoice(db: Db, stripe: Stripe, invoice_id: str) -> Invoice | None:
     """Fetch an invoice and keep it; ``None`` where it is gone, or nobody's of ours. Raises a ``StripeError``."""
-    asked_at = clock.now()
+    asked_at = await subscriptions.moment(db)
     try:
         raw = await stripe.read(lambda sdk: sdk.v1.invoices.retrieve_async(invoice_id))
     except StripeMissing:

@@ -33,8 +33,13 @@ UPDATE checkout_session SET state = $2 WHERE session_id = $1 AND state = 'open';
 -- What a session was opened for.
 SELECT session_id, account_id, purpose, plan_id, amount_minor, currency, state FROM checkout_session WHERE session_id = $1;
 
+-- moment
+-- When Stripe is asked, by the one clock that all processes have.
+SELECT clock_timestamp();
+
 -- save_subscription
--- A subscription as Stripe told it; an older answer never replaces a newer one.
+-- A subscription as Stripe told it; an older answer never replaces a newer one. A moment that has not come yet is of
+-- another clock and says nothing.
 INSERT INTO stripe_subscription AS s (
     subscription_id, account_id, customer_id, status, plan_id, flat_item_id, metered_item_id, started_at, period_start,
     period_end, cancel_at, ended_at, owed_since, held_plan_id, held_until, flat_price_id, held_price_id, asked_at)
@@ -45,7 +50,7 @@ ON CONFLICT (subscription_id) DO UPDATE SET
     cancel_at = EXCLUDED.cancel_at, ended_at = EXCLUDED.ended_at, owed_since = EXCLUDED.owed_since,
     held_plan_id = EXCLUDED.held_plan_id, held_until = EXCLUDED.held_until, flat_price_id = EXCLUDED.flat_price_id,
     held_price_id = EXCLUDED.held_price_id, asked_at = EXCLUDED.asked_at
-WHERE s.asked_at <= EXCLUDED.asked_at;
+WHERE s.asked_at <= EXCLUDED.asked_at OR s.asked_at > clock_timestamp();
 
 -- find_subscription
 -- Whose a subscription is.
@@ -70,7 +75,7 @@ INSERT INTO stripe_dispute AS d (
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT (dispute_id) DO UPDATE SET
     status = EXCLUDED.status, amount_minor = EXCLUDED.amount_minor, due_by = EXCLUDED.due_by, asked_at = EXCLUDED.asked_at
-WHERE d.asked_at <= EXCLUDED.asked_at;
+WHERE d.asked_at <= EXCLUDED.asked_at OR d.asked_at > clock_timestamp();
 
 -- disputes_of
 -- All disputes of an account.

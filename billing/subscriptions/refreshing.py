@@ -23,7 +23,7 @@ async def refresh_subscription(
 ) -> UUID | None:
     """Fetch a subscription and apply what follows; ``None`` where it is nobody's of ours. Raises a ``StripeError``."""
     try:
-        fetched = await remote.fetch(stripe, subscription_id, clock.now())
+        fetched = await remote.fetch(stripe, subscription_id, await store.moment(db))
     except StripeMissing:
         return None
     saved = await save_fetched(db, fetched)
@@ -50,7 +50,7 @@ async def refresh_dispute(
 ) -> UUID | None:
     """Fetch a dispute and apply what follows; ``None`` where it is nobody's of ours. Raises a ``StripeError``."""
     try:
-        customer_id, read = await remote.fetch_dispute(stripe, dispute_id, clock.now())
+        customer_id, read = await remote.fetch_dispute(stripe, dispute_id, await store.moment(db))
     except StripeMissing:
         return None
     account_id = await customers.account_of(db, customer_id) if customer_id else None
@@ -67,7 +67,7 @@ async def refresh_all(db: Pool, clock: Clock, stripe: Stripe, grace: timedelta) 
     Subscriptions that we think run and Stripe no longer lists are fetched one by one. Raises a ``StripeError``.
     """
     listed: set[str] = set()
-    async for fetched in _running(stripe, clock):
+    async for fetched in _running(db, stripe):
         listed.add(fetched.raw.id)
         saved = await save_fetched(db, fetched)
         if saved is not None:
@@ -77,10 +77,10 @@ async def refresh_all(db: Pool, clock: Clock, stripe: Stripe, grace: timedelta) 
     return len(listed)
 
 
-async def _running(stripe: Stripe, clock: Clock) -> AsyncIterator[remote.Fetched]:
+async def _running(db: Pool, stripe: Stripe) -> AsyncIterator[remote.Fetched]:
     after: str | None = None
     while True:
-        asked_at = clock.now()
+        asked_at = await store.moment(db)
         page = await _page(stripe, after)
         for raw in page.data:
             yield await remote.complete(stripe, raw, asked_at)

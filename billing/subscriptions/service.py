@@ -190,7 +190,7 @@ class Subscriptions:
             raise
 
     async def _change(self, subscription: Subscription, params: Params) -> Entitlement:
-        asked_at = self._clock.now()
+        asked_at = await store.moment(self._db)
         fetched = await remote.change(self._stripe, subscription.subscription_id, params, asked_at)
         await save_fetched(self._db, fetched)
         return await apply_entitlement(self._db, self._clock, subscription.account_id, self._grace)

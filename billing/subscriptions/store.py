@@ -76,6 +76,12 @@ async def find_session(db: Db, session_id: str) -> Session | None:
     return Session(**{**row, "currency": Currency(row["currency"])}) if row else None
 
 
+async def moment(db: Db) -> datetime:
+    """Return the time by which it is decided which answer of Stripe's is newer: that of the database."""
+    now: datetime = await db.fetchval(QUERIES["moment"])
+    return now
+
+
 async def save_subscription(db: Db, subscription: Subscription) -> None:
     """Write a subscription, unless Stripe told something newer."""
     await db.execute(QUERIES["save_subscription"], *msgspec.structs.astuple(subscription))

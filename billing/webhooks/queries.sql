@@ -9,11 +9,12 @@ ON CONFLICT (event_id) DO NOTHING
 RETURNING event_id;
 
 -- claim
--- Take events that are due; each is put off, in case that whoever took it dies.
+-- Take events that are due, what somebody bought before all others; each is put off, in case that whoever took it dies.
+-- What nobody has tried is due whenever it came: by the clock of whoever took it in.
 UPDATE webhook_event SET attempts = attempts + 1, due_at = $2
 WHERE event_id IN (
-    SELECT event_id FROM webhook_event WHERE state = 'waiting' AND due_at <= $1
-    ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+    SELECT event_id FROM webhook_event WHERE state = 'waiting' AND (due_at <= $1 OR attempts = 0)
+    ORDER BY subject_kind <> 'checkout', due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
 RETURNING event_id, type, subject_kind, subject_id, attempts;
 
 -- finish
