@@ -56,10 +56,14 @@ class Unlisted(NusagateError):
 async def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Find out who sent a request and whether the route lets them through.
 
-    ``LoginNeeded``, ``ConfirmationNeeded``, ``ForgedRequest``, or ``Unlisted`` for a route without ``access``.
+    ``LoginNeeded``, ``ConfirmationNeeded``, ``ForgedRequest``, or ``Unlisted`` for a route without ``access`` and for an
+    address that no page has.
     """
     access = handler.opt.get("access")
     if not isinstance(access, Access):
+        raise Unlisted
+    if not connection.scope["path"].isprintable():
+        # The name of nothing that we have; Postgres cannot even be asked for some of these.
         raise Unlisted
     if access is Access.ASSET:
         return

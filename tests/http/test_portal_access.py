@@ -21,6 +21,13 @@ SARI, BUDI = "sari@example.com", "budi@example.com"
 NOBODY = UUID(int=7)
 
 
+@pytest.mark.parametrize("name", ["%00", "in_%00", "%0d%0a", "%7f"])
+async def test_an_address_that_nothing_can_have_is_not_found(portal, name):
+    sari = await portal.browser().join(SARI)
+    for path in ("/billing/invoices/", "/billing/plans/", "/usage/requests/", "/static/"):
+        assert (await sari.get(path + name)).status_code == 404
+
+
 def routes(app: AdminApp) -> list[tuple[str, str, Access]]:
     """Every method and path of the application, with what the route says about itself."""
     found = []
