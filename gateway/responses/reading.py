@@ -42,6 +42,9 @@ from gateway.responses.items import (
 MAX_ID_CHARS: Final = 256
 """Ids of items and calls; upstreams make longer ones than the 64 characters that OpenAI promises."""
 
+MAX_ITEMS: Final = 10_000
+"""As many items as chat has messages: while they are read, nobody else is served."""
+
 OTHER_MEDIA: Final = frozenset({"input_image", "input_file", "input_audio", "input_video"})
 
 read_role = partial(read_choice, allowed=tuple(Role))
@@ -57,6 +60,8 @@ def read_input(value: object, path: str) -> tuple[Item, ...]:
         return (Message("", ItemStatus.COMPLETED, Role.USER, (InputText(value),)),)
     if not isinstance(value, list):
         raise wrong_type(value, path, "a string or an array of items")
+    if len(value) > MAX_ITEMS:
+        raise InvalidValue(f"'{path}' must have at most {MAX_ITEMS:,} items.", param=path)
     items = tuple(read_item(item, f"{path}[{index}]") for index, item in enumerate(value))
     if all(isinstance(item, ReasoningItem) for item in items):
         raise InvalidValue(f"'{path}' must have at least one message.", param=path)

@@ -6,6 +6,9 @@ import msgspec
 
 from gateway.errors import InvalidJson
 
+VALUES_MAX: Final = 300_000
+"""A document has no more values than this: to read them takes time in which nobody else is served, whatever their bytes."""
+
 JSON_KINDS: Final[dict[type, str]] = {
     dict: "an object",
     list: "an array",
@@ -18,7 +21,7 @@ JSON_KINDS: Final[dict[type, str]] = {
 
 
 def decode_document(body: bytes, *, max_depth: int) -> dict[str, Any]:
-    """Decode a JSON object nested at most ``max_depth`` levels; ``InvalidJson`` if it is anything else."""
+    """Decode a JSON object of at most ``max_depth`` levels and ``VALUES_MAX`` values; ``InvalidJson`` if it is anything else."""
     try:
         document = msgspec.json.decode(body)
     except RecursionError:
@@ -27,9 +30,9 @@ def decode_document(body: bytes, *, max_depth: int) -> dict[str, Any]:
         raise InvalidJson(f"The body is not valid JSON: {error}.") from None
     if not isinstance(document, dict):
         raise InvalidJson(f"The body must be a JSON object, not {kind_of(document)}.")
-    # A document with few brackets cannot be deep, which spares nearly every request the walk.
-    if body.count(b"{") + body.count(b"[") > max_depth and _depth_exceeds(document, max_depth):
-        raise _too_deep(max_depth)
+    # A document with few brackets cannot be deep, nor a short one wide, which spares nearly every request the walk.
+    if body.count(b"{") + body.count(b"[") > max_depth or len(body) > VALUES_MAX:
+        _check_shape(document, max_depth)
     return document
 
 
@@ -38,10 +41,14 @@ def kind_of(value: object) -> str:
     return JSON_KINDS.get(type(value), "something else")
 
 
-def _depth_exceeds(document: dict[str, Any], max_depth: int) -> bool:
-    """Tell whether arrays and objects are nested in more than ``max_depth`` levels."""
+def _check_shape(document: dict[str, Any], max_depth: int) -> None:
+    """Refuse arrays and objects that are nested in more than ``max_depth`` levels or have too many values in all."""
     level: list[Any] = [document]
+    values = 0
     for _ in range(max_depth):
+        values += sum(map(len, level))
+        if values > VALUES_MAX:
+            raise InvalidJson(f"The body has more than {VALUES_MAX:,} values.")
         level = [
             child
             for container in level
@@ -49,8 +56,8 @@ def _depth_exceeds(document: dict[str, Any], max_depth: int) -> bool:
             if isinstance(child, (dict, list))
         ]
         if not level:
-            return False
-    return True
+            return
+    raise _too_deep(max_depth)
 
 
 def _too_deep(max_depth: int) -> InvalidJson:

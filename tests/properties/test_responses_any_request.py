@@ -12,7 +12,7 @@ from gateway.responses.model import ENCODER, new_response
 from gateway.responses.request import READERS, ResponseRequest, parse_request
 from gateway.responses.to_chat import chat_body
 from gateway.responses.to_responses import responses_body
-from gateway.runtime.documents import decode_document
+from gateway.runtime.documents import VALUES_MAX, decode_document
 
 WORDS = [
     "message", "user", "assistant", "input_text", "output_text", "refusal", "function", "function_call", "reasoning",
@@ -85,3 +85,17 @@ def test_a_document_is_accepted_exactly_up_to_the_depth_allowed(
     else:
         with pytest.raises(RequestError, match="deeper"):
             decode_document(body, max_depth=max_depth)
+
+
+@pytest.mark.parametrize(
+    "wide", [[0] * VALUES_MAX, [[0, 0]] * (VALUES_MAX // 2), [{"a": {"b": 0}}] * (VALUES_MAX // 2)], ids=len
+)
+def test_a_document_of_too_many_values_is_refused_however_they_are_grouped(wide: list[object]) -> None:
+    with pytest.raises(RequestError, match="more than 300,000 values"):
+        decode_document(json.dumps({"wide": wide}).encode(), max_depth=64)
+
+
+def test_a_document_of_as_many_values_as_allowed_is_read_and_so_is_a_longer_text() -> None:
+    wide, text = [0] * (VALUES_MAX - 2), ",[{" * VALUES_MAX
+    document = {"wide": wide, "text": text}
+    assert decode_document(json.dumps(document).encode(), max_depth=64) == document

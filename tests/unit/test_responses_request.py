@@ -222,6 +222,7 @@ def test_what_is_unknown_is_named(body: dict[str, Any], param: str) -> None:
         ({"input": []}, "input"),
         ({"input": [{"type": "reasoning", "summary": []}]}, "input"),
         ({"input": ["Halo"]}, "input[0]"),
+        ({"input": [{"role": "user", "content": ""}] * 10_001}, "input"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
         ({"input": [{"type": "web_search_call"}]}, "input[0].type"),
         ({"input": [{"type": 7}]}, "input[0].type"),
