@@ -150,7 +150,8 @@ class ChatWire:
         if failure is None:
             return Closing(self._kept_back)
         error = {"message": failure.message, "type": "api_error", "param": None, "code": failure.code}
-        return Closing(b"data: " + msgspec.json.encode({"error": error}) + b"\n\n")
+        body = {"error": error, "request_id": failure.request_id}
+        return Closing(b"data: " + msgspec.json.encode(body) + b"\n\n")
 
     def _read(self, event: SseEvent, data: bytes) -> bytes:
         answer = _decode(data)

@@ -288,7 +288,8 @@ class Exchange:
         """Say what went wrong, if anything did, in the words of the error table."""
         if self._error is None and ending is EndReason.DRAINED_AT_SHUTDOWN:
             self._error = ShuttingDown()
-        return None if self._error is None else Failure(code=self._error.code, message=self._error.message)
+        error = self._error
+        return None if error is None else Failure(error.code, error.message, self._request_id)
 
     async def _answer(self, last: bytes) -> None:
         """Send what was kept back, or the error, in the way that is still open."""

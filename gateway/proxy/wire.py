@@ -64,10 +64,11 @@ _ERROR_DECODER = msgspec.json.Decoder(_ErrorBody)
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why an answer failed, in the words of the error table."""
+    """Why an answer failed, in the words of the error table, and the id of its request."""
 
     code: str
     message: str
+    request_id: str
 
 
 class Wire(Protocol):

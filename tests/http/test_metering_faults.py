@@ -198,6 +198,8 @@ async def test_an_answer_that_is_no_stream_where_one_was_asked_for_is_an_error(
 async def test_what_came_in_one_piece_with_an_error_is_delivered_before_it(http, sari, books, path):
     answer = await asyncio.to_thread(ask, http, sari, path, "[[rude breaking]]", model="rude", stream=True)
     assert (answer.text, answer.code) == ("Over there.", "upstream_error")
+    if path == CHAT:
+        assert answer.events[-1]["request_id"] == answer.label
     numbers = [event["sequence_number"] for event in answer.events if "sequence_number" in event]
     assert numbers == list(range(len(numbers)))
     entry = await books.closed(answer.label)
