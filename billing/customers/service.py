@@ -13,8 +13,9 @@ from billing.customers.model import ACCOUNT_KEY, Customer, CustomerState, Custom
 from billing.stripe.client import Stripe
 from billing.stripe.errors import StripeMissing, StripeNoCustomer
 from gateway.accounts.model import Account
+from gateway.audit import service as audit
 from gateway.clock import Clock
-from gateway.db.pool import Db
+from gateway.db.pool import Db, Pool
 from gateway.runtime.logging import get_logger
 
 Result = TypeVar("Result")
@@ -39,7 +40,7 @@ async def ensure_customer(db: Db, clock: Clock, stripe: Stripe, account: Account
 
 
 async def for_customer(
-    db: Db, clock: Clock, stripe: Stripe, account: Account, act: Callable[[str], Awaitable[Result]]
+    db: Pool, clock: Clock, stripe: Stripe, account: Account, act: Callable[[str], Awaitable[Result]]
 ) -> Result:
     """Do something for an account's customer; once more with a new one if Stripe does not know it any more."""
     customer = await ensure_customer(db, clock, stripe, account)
@@ -51,12 +52,17 @@ async def for_customer(
     return await act(customer.customer_id)
 
 
-async def park(db: Db, clock: Clock, customer_id: str, *, reason: str) -> bool:
+async def park(db: Pool, clock: Clock, customer_id: str, *, reason: str) -> bool:
     """Stop sending for a customer; ``False`` if nobody has it, or it is parked already."""
-    parked = await store.park(db, customer_id, reason=reason, now=clock.now())
-    if parked:
-        log.warning("account parked", customer=customer_id, code=reason)
-    return parked
+    async with db.acquire() as connection, connection.transaction():
+        account_id = await store.park(connection, customer_id, reason=reason, now=clock.now())
+        if account_id is None:
+            return False
+        await audit.record_decision(
+            connection, clock, "customer:park", account_id=account_id, object_id=customer_id, reason=reason
+        )
+    log.warning("account parked", customer=customer_id, code=reason)
+    return True
 
 
 async def remap(

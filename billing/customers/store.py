@@ -30,9 +30,10 @@ async def save(db: Db, account_id: UUID, customer_id: str, *, generation: int, n
         raise CustomerTaken(f"The customer {customer_id} belongs to another account.") from error
 
 
-async def park(db: Db, customer_id: str, *, reason: str, now: datetime) -> bool:
-    """Stop sending for a customer; ``False`` if nobody has it, or it is parked already."""
-    return await db.fetchval(QUERIES["park_customer"], customer_id, reason, now) is not None
+async def park(db: Db, customer_id: str, *, reason: str, now: datetime) -> UUID | None:
+    """Stop sending for a customer; return its account, or ``None`` if nobody has it, or it is parked already."""
+    account_id: UUID | None = await db.fetchval(QUERIES["park_customer"], customer_id, reason, now)
+    return account_id
 
 
 def _customer(row: Row | None) -> Customer | None:

@@ -8,6 +8,7 @@ from billing.customers import service, store
 from billing.customers.model import CustomerState, CustomerTaken, CustomerUnknown
 from billing.stripe.errors import StripeUnreachable
 from gateway.accounts import service as accounts
+from gateway.audit import service as audit
 from gateway.ids import uuid7
 from tests.plugins.shop import KEY, URLS
 
@@ -57,6 +58,10 @@ async def test_a_customer_that_was_deleted_is_parked_by_its_event(shop, account,
     parked = await store.find(shop.db, account.account_id)
     assert (parked.state, parked.parked_reason) == (CustomerState.PARKED, "deleted_at_stripe")
     assert await shop.standing(sari) == ("free", "active")
+    [kept] = await audit.list_events(
+        shop.db, account_id=account.account_id, action="customer:park", since=None, limit=10
+    )
+    assert (kept.actor, kept.object_id) == ("nusagate", customer.customer_id)
 
 
 async def test_an_event_about_a_customer_that_is_still_there_parks_nobody(shop, account, sari):
