@@ -6,6 +6,7 @@ tells every worker to drain (SIGUSR1); a worker then ends what is still open aft
 
 import gc
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -31,6 +32,7 @@ SETTLE_MAX_S = 30
 """How long a worker may take, after its shutdown limit, to settle what it ended then; after that it is killed."""
 ALLOCATIONS_BETWEEN_COLLECTIONS = 20_000
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+OUR_METRICS = "nusagate-metrics-"
 SMALL_PAGES = ("MIMALLOC_ALLOW_THP", "0")
 """Keeps the allocator of the upstream client from asking the kernel for pages of 2 MiB: thousands of open streams, a few
 KiB here and there, would hold half as much again. It reads this once, when a worker loads it."""
@@ -90,6 +92,7 @@ def serve(target: str, *, host: str, port: int, workers: int, shutdown_timeout_s
         respawn_failed_workers=True,
         respawn_interval=0.1,
     ).serve()
+    _forget_metrics()
 
 
 def _share_metrics(workers: int) -> None:
@@ -100,10 +103,17 @@ def _share_metrics(workers: int) -> None:
     """
     folder = os.environ.get(METRICS_FOLDER)
     if workers > 1 and folder is None:
-        os.environ[METRICS_FOLDER] = tempfile.mkdtemp(prefix="nusagate-metrics-")
+        os.environ[METRICS_FOLDER] = tempfile.mkdtemp(prefix=OUR_METRICS)
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the very same command
     for stale in Path(folder or os.devnull).glob("*.db"):
         stale.unlink(missing_ok=True)
+
+
+def _forget_metrics() -> None:
+    """Remove the folder of the workers' metrics where it was made here."""
+    folder = os.environ.get(METRICS_FOLDER)
+    if folder is not None and Path(folder).name.startswith(OUR_METRICS):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def spare_the_collector() -> None:

@@ -26,6 +26,12 @@ async def test_the_metrics_of_all_workers_are_summed(gateways, people):
         assert admitted(gateway.url) == WANTED
 
 
+def test_the_folder_that_the_workers_share_goes_with_them(gateways, tmp_path):
+    with gateways.running(workers=2, TMPDIR=str(tmp_path)):
+        assert len(list(tmp_path.glob("nusagate-metrics-*"))) == 1
+    assert list(tmp_path.glob("nusagate-metrics-*")) == []
+
+
 def admitted(url: str) -> int:
     """Ask whichever worker takes the connection how many requests were admitted."""
     found = ADMITTED.search(httpx2.get(f"{url}/metrics").text)
