@@ -51,8 +51,6 @@ LAST_USED_EVERY_S = 5
 REFUSALS_EVERY_S = 5
 REPLAY_EVERY_S = 0.5
 METRICS_EVERY_S = 1
-RENEW_EVERY_S = 24 * 3_600
-"""How often connections to Postgres that nobody uses are dropped, beside the moment when it is found to be away."""
 SERVER_ERROR = 500
 APPLICATION = "nusagate-gateway"
 
@@ -93,7 +91,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         asyncio.create_task(_every(LAST_USED_EVERY_S, lambda: _mark_last_used(services))),
         asyncio.create_task(_every(REFUSALS_EVERY_S, lambda: services.refusals.flush(db))),
         asyncio.create_task(_every(limits.heartbeat_s, lambda: _beat(services), at_once=health.on_up)),
-        asyncio.create_task(_every(RENEW_EVERY_S, lambda: drop_idle(db), at_once=health.on_down)),
+        asyncio.create_task(_every(None, lambda: drop_idle(db), at_once=health.on_down)),
         asyncio.create_task(_every(METRICS_EVERY_S, _publish_metrics)),
     ]
     try:
@@ -112,9 +110,15 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
 
 async def _every(
-    pause_s: float, work: Callable[[], Awaitable[object]], *, at_once: list[Callable[[], None]] | None = None
+    pause_s: float | None,
+    work: Callable[[], Awaitable[object]],
+    *,
+    at_once: list[Callable[[], None]] | None = None,
 ) -> None:
-    """Work again and again, with a pause between; and at once when something happens that ``at_once`` is told of."""
+    """Work again and again, with a pause between; and at once when something happens that ``at_once`` is told of.
+
+    Without ``pause_s`` only then.
+    """
     happened = asyncio.Event()
     if at_once is not None:
         at_once.append(happened.set)

@@ -47,8 +47,12 @@ class DatabaseUnavailable(NusagateError):
     code = "limits_unavailable"
 
 
-UNAVAILABLE: tuple[type[BaseException], ...] = (DatabaseUnavailable, *OPERATIONAL_ERRORS)
-"""What callers see when Postgres is away, whether we knew it before or found out by asking."""
+UNAVAILABLE: tuple[type[BaseException], ...] = (
+    DatabaseUnavailable,
+    *OPERATIONAL_ERRORS,
+    *CONTENTION_ERRORS,
+)
+"""What callers see when Postgres is away, whether we knew it before or found out by asking, or lets others go first."""
 
 
 BY_KEY: Mapping[str, str] = {
@@ -171,12 +175,12 @@ class AdvisoryLease:
 
 def is_operational(error: BaseException) -> bool:
     """Tell whether an error is the database's trouble rather than a bug of ours."""
-    return isinstance(error, OPERATIONAL_ERRORS + CONTENTION_ERRORS)
+    return isinstance(error, UNAVAILABLE)
 
 
 def is_poison(error: BaseException) -> bool:
     """Tell whether one bad row may have failed a whole batch."""
-    return not isinstance(error, UNAVAILABLE + CONTENTION_ERRORS)
+    return not is_operational(error)
 
 
 async def retry_contention(work: Callable[[], Awaitable[Any]]) -> Any:

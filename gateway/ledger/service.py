@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.clock import Clock, Month, month_of, month_start
 from gateway.db.health import DatabaseHealth
-from gateway.db.pool import CONTENTION_ERRORS, UNAVAILABLE, DatabaseUnavailable, Db, Pool, is_poison
+from gateway.db.pool import UNAVAILABLE, DatabaseUnavailable, Db, Pool, is_poison
 from gateway.errors import NusagateError
 from gateway.ledger import store
 from gateway.ledger.model import InvariantCheck, Settlement, Span, divide_time, span_of
@@ -59,7 +59,7 @@ class Ledger:
         """
         try:
             state = await self._commit(settlement)
-        except (*UNAVAILABLE, *CONTENTION_ERRORS):
+        except UNAVAILABLE:
             if self._spool is None:
                 raise
             await self._spool.append(settlement)
@@ -141,6 +141,11 @@ class Invariants(msgspec.Struct, frozen=True, kw_only=True):
     in_all: Mapping[str, str]
     count: Callable[[Db, str, Span | None], Awaitable[int]]
 
+    @property
+    def queries(self) -> dict[str, str]:
+        """Return all checks."""
+        return {**self.by_month, **self.in_all}
+
 
 LEDGER = Invariants(by_month=store.MONTH_CHECKS, in_all=store.WHOLE_CHECKS, count=store.count_violations)
 
@@ -189,13 +194,12 @@ async def verify(
     for number, check in enumerate(asked, start=1):
         begin(f"{number} of {len(asked)}, {check}")
         found[check] = await _count(db, invariants, check)
-    queries = {**invariants.by_month, **invariants.in_all}
     return [
         InvariantCheck(
             invariant=invariant,
             ok=violations == 0,
             violations=violations,
-            detail=queries[invariant].removeprefix("verify_"),
+            detail=invariants.queries[invariant].removeprefix("verify_"),
         )
         for invariant, violations in _sums(found).items()
     ]
@@ -207,8 +211,7 @@ def _checks(invariants: Invariants, spans: Sequence[Span], *, whole: bool) -> li
 
 
 async def _count(db: Db, invariants: Invariants, check: Check) -> int:
-    query = (invariants.in_all if check.span is None else invariants.by_month)[check.invariant]
-    return await invariants.count(db, query, check.span)
+    return await invariants.count(db, invariants.queries[check.invariant], check.span)
 
 
 def _sums(found: Mapping[Check, int]) -> dict[str, int]:

@@ -44,7 +44,6 @@ WHOLE_CHECKS = {
 }
 """What does not grow with the ledger."""
 
-STARRED_CHECKS = MONTH_CHECKS | WHOLE_CHECKS
 VERIFY_TIMEOUT_S = 300
 
 

@@ -8,7 +8,7 @@ import math
 import msgspec
 
 from gateway.clock import monotonic_s
-from gateway.db.pool import CONTENTION_ERRORS, UNAVAILABLE, Pool
+from gateway.db.pool import UNAVAILABLE, Pool
 from gateway.ids import uuid7
 from gateway.ledger.model import JSON_NULL, Charge, EndReason, KeptAnswer, Settlement, UsageSource
 from gateway.ledger.service import Ledger
@@ -41,7 +41,7 @@ class Meter:
             reservation = await self._quota.reserve(request)
             # Kept from here on: what the end costs must be known without Postgres.
             await self._books.get(self._db, reservation.book_id)
-        except (*UNAVAILABLE, *CONTENTION_ERRORS):
+        except UNAVAILABLE:
             # The answer was lost, not necessarily the reservation.
             await self._ledger.release_if_held(_release(request))
             raise

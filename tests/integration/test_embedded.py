@@ -10,6 +10,14 @@ from gateway.db import embedded
 from gateway.db.embedded import EmbeddedPostgres
 
 
+async def answers(server):
+    connection = await asyncpg.connect(server.url)
+    try:
+        return await connection.fetchval("SELECT 1") == 1
+    finally:
+        await connection.close()
+
+
 async def test_a_first_start_that_was_cut_short_is_begun_again(tmp_path):
     folder = tmp_path / "postgres"
     folder.mkdir()
@@ -17,9 +25,7 @@ async def test_a_first_start_that_was_cut_short_is_begun_again(tmp_path):
     (tmp_path / ".postgres-in-the-making").touch()
     server = EmbeddedPostgres(folder)
     try:
-        connection = await asyncpg.connect(server.url)
-        assert await connection.fetchval("SELECT 1") == 1
-        await connection.close()
+        assert await answers(server)
     finally:
         server.close()
     assert not (tmp_path / ".postgres-in-the-making").exists()
@@ -50,9 +56,7 @@ async def test_a_server_that_takes_longer_to_start_than_the_wheel_waits_is_waite
     monkeypatch.setattr(postgres_server, "pg_ctl", impatient)
     server = EmbeddedPostgres(tmp_path / "postgres")
     try:
-        connection = await asyncpg.connect(server.url)
-        assert await connection.fetchval("SELECT 1") == 1
-        await connection.close()
+        assert await answers(server)
     finally:
         server.close()
     assert len(tried) == 1

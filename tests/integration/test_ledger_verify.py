@@ -15,8 +15,8 @@ from gateway.clock import Month, SystemClock, month_of
 from gateway.ids import uuid7
 from gateway.jobs import gateway_jobs
 from gateway.ledger.model import Charge, EndReason, UsageSource, divide_time
-from gateway.ledger.service import Ledger, verify
-from gateway.ledger.store import STARRED_CHECKS, WHOLE_CHECKS, months
+from gateway.ledger.service import LEDGER, Ledger, verify
+from gateway.ledger.store import WHOLE_CHECKS, months
 from gateway.metering.meter import Meter
 from gateway.prices.service import BookCache
 from gateway.quota.model import ReserveRequest
@@ -82,7 +82,7 @@ async def broken(db) -> set[str]:
 
 
 def test_every_check_has_a_case():
-    assert WRONG.keys() == STARRED_CHECKS.keys()
+    assert WRONG.keys() == LEDGER.queries.keys()
 
 
 async def test_good_books_are_convicted_of_nothing(books):
@@ -309,5 +309,5 @@ async def test_the_worker_runs_the_checks_and_publishes_each(books):
     await books.execute("UPDATE quota_gate SET in_flight = in_flight + 1")
     await job.run(books)
     found = published()
-    assert found.keys() >= STARRED_CHECKS.keys()
-    assert {name for name in STARRED_CHECKS if found[name]} == {"I6 requests in flight"}
+    assert found.keys() >= LEDGER.queries.keys()
+    assert {name for name in LEDGER.queries if found[name]} == {"I6 requests in flight"}
